@@ -107,3 +107,18 @@ def test_a_folder_whose_name_is_no_text_is_refused_before_anything_is_measured(
 
     with pytest.raises(UsageError, match=r"\\xfcml: is no utf-8; rename that folder"):
         ask(".")
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    with pytest.raises(UsageError, match=r"^HOME is not set, and user \d+ has no home folder"):
+        store.cache_folder("artifacts")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
+    assert store.cache_folder("artifacts") == Path("/cache/llmdyno/artifacts")

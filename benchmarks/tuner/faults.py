@@ -10,6 +10,7 @@ signal, every second resume is struck by another one. `untruths` says what is ch
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -46,19 +47,24 @@ _SCRIPTED = {
     "winner slow": "fast:slow",
     "winner serves 500": "fast1-:errors",
     "all serve 500": "{at}-:errors",
+    "another model": "fast:renamed",  # from the confirmation on
 }
-_LASTING = {"machine slower", "winner dies", "winner slow", "winner serves 500"}  # not mended
+_LASTING = {  # not mended
+    *("machine slower", "winner dies", "winner slow", "winner serves 500", "another model"),
+}
 # In these no config fails by itself.
 _NOT_THE_CONFIGS = _SIGNALS | {
     *("none", "SIGSTOP, 3 s", "ledger cut", "disk full", "clock set"),
     *("version changed while stopped", "version changed while it runs"),
     *("machine broken", "machine slower", "winner dies", "winner slow"),
+    *("folder renamed", "no open file left", "machine asleep", "another model"),
 }
 FAULTS = (
     *("none", "SIGKILL", "SIGTERM", "SIGINT", "SIGSTOP, 3 s", "ledger cut"),
     *("engine killed", "engine killed twice", "engine hung", "disk full", "clock set"),
     *("version changed while stopped", "version changed while it runs"),
     *_SCRIPTED,
+    *("folder renamed", "no open file left", "machine asleep"),
 )
 
 
@@ -85,7 +91,7 @@ def draw(number: int, seed: int) -> Case:
     """Return a study's case; each fault comes as often as the others."""
     dice = random.Random(f"{seed}/{number}")
     fault = FAULTS[number % len(FAULTS)]
-    faster = fault.startswith("winner")
+    faster = fault.startswith("winner") or fault == "another model"
     effect = 1.9 if faster else dice.choice((1.9, 1.9, 1.9, 0.6, 1.0))
     last = 14 if effect > 1 else 8
     return Case(fault, effect, dice.randint(1, last), dice.uniform(0, _STEP_S), f"{seed}/{number}")
@@ -104,6 +110,7 @@ class Study:
         self.dice = random.Random(f"{case.seed}/later")
         self.ends: list[Ended] = []
         self.struck = ""  # the phase that was under way
+        self.name = "s"  # of the study's folder
         (folder / "state").mkdir()
         (folder / "site").mkdir()
         (folder / "site" / "sitecustomize.py").write_text(_CLOCK)
@@ -114,7 +121,7 @@ class Study:
     @property
     def ledger(self) -> Path:
         """The study's."""
-        return self.folder / "s" / "ledger.jsonl"
+        return self.folder / self.name / "ledger.jsonl"
 
     def to_its_end(self) -> None:
         """Run it, mend what broke, and go on until it ends well or never does."""
@@ -123,7 +130,7 @@ class Study:
         while self.ends[-1].status and len(self.ends) < _ENDS_MAX:
             refused = self.ends[-1].status == 2 and "--elsewhere" in self.ends[-1].errors
             again = self.case.fault in _SIGNALS and self.dice.random() < 0.5
-            self._run(["--resume", "s", *(["--elsewhere"] if refused else [])], again=again)
+            self._run(["--resume", self.name, *(["--elsewhere"] if refused else [])], again=again)
 
     def _run(self, arguments: list[str], *, strike: bool = False, again: bool = False) -> None:
         mended = not strike and self.case.fault not in _LASTING
@@ -150,7 +157,7 @@ class Study:
                 dyno.send_signal(self.dice.choice((signal.SIGKILL, signal.SIGINT, signal.SIGTERM)))
             status = dyno.wait(timeout=300)
         try:
-            document = json.loads((self.folder / "s" / "study.json").read_text())
+            document = json.loads((self.folder / self.name / "study.json").read_text())
         except (OSError, ValueError):
             document = None
         errors_said = (self.folder / "errors").read_text()
@@ -170,7 +177,9 @@ class Study:
         time.sleep(self.case.after_s)
         if dyno.poll() is not None:
             return
-        runs = sorted((self.folder / "s" / "runs").glob("*"), key=lambda run: run.stat().st_ctime)
+        runs = sorted(
+            (self.folder / self.name / "runs").glob("*"), key=lambda run: run.stat().st_ctime
+        )
         self.struck = runs[-1].name.split("-")[2] if runs else "before"
         match self.case.fault:
             case "SIGKILL" | "SIGTERM" | "SIGINT" as name:
@@ -179,6 +188,18 @@ class Study:
                 dyno.send_signal(signal.SIGSTOP)
                 time.sleep(3.0)
                 dyno.send_signal(signal.SIGCONT)
+            case "machine asleep":
+                asleep = [pid for pid, _ in _processes(self.folder)]
+                for number in (signal.SIGSTOP, signal.SIGCONT):
+                    for pid in asleep:
+                        with contextlib.suppress(ProcessLookupError):
+                            os.kill(pid, number)
+                    time.sleep(15.0 if number == signal.SIGSTOP else 0.0)
+            case "folder renamed":
+                (self.folder / self.name).rename(self.folder / "renamed")
+                self.name = "renamed"
+            case "no open file left":
+                resource.prlimit(dyno.pid, resource.RLIMIT_NOFILE, (12, 12))
             case "ledger cut":
                 dyno.kill()
                 dyno.wait()
@@ -242,7 +263,7 @@ def _asked() -> list[str]:
 
 def servers(folder: Path) -> list[int]:
     """Return the servers that a study in this folder has started and that still run."""
-    modules = ("-m llmdyno.streamer", "-m faulty.failing")
+    modules = ("-m llmdyno.streamer", "-m faulty.failing", "-m faulty.renamed")
     return [
         pid
         for pid, command in _processes(folder)
@@ -281,11 +302,11 @@ def untruths(study: Study) -> list[str]:
     found += _kept(ends)
     if last.status or last.document is None:
         return [*found, "it never ended well"]
-    found += [*_word(case, last.document), *_doubted(last)]
+    found += [*_word(case, last.document), *_doubted(last), *_suspected(case, last.document)]
     best = last.document["best"]["config"]
     gap_ms = 20 / (case.effect if best.get("fast") else 1.0)
     slower = gap_ms * 2.5
-    serve = (study.folder / "s" / "bundle" / "serve.sh").read_text()
+    serve = (study.folder / study.name / "bundle" / "serve.sh").read_text()
     if not any(f"--itl {gap:.3f}ms" in serve for gap in (gap_ms, slower)):
         found.append("the bundle does not serve the best config")
     found += _surfaces(study)
@@ -395,13 +416,24 @@ def _doubted(last: Ended) -> list[str]:
     return found
 
 
+def _suspected(case: Case, document: dict[str, Any]) -> list[str]:
+    """Return what of a fault that stops nothing is not told, or told of what was none."""
+    codes = {doubt["code"] for doubt in document["doubts"]}
+    fast = bool((document["confirmation"]["config"] or {}).get("fast"))
+    if case.fault == "another model" and document["confirmation"]["pairs"] and fast:
+        return [] if "several-models" in codes else ["another model answered, and no doubt says so"]
+    if case.fault == "machine asleep" and {"repeated-runs", "failing-starts"} & codes:
+        return ["the machine slept, and a server is said to have failed"]
+    return []
+
+
 def _surfaces(study: Study) -> list[str]:
     """Return where a stop in the confirmation is not told; the bundle of a stop is made again."""
     last = study.ends[-1].document
     assert last is not None
     if last["confirmation"]["verdict"] != "not confirmed" or last["best"]["config"] == {}:
         return []
-    readme = (study.folder / "s" / "bundle" / "README.md").read_text()
+    readme = (study.folder / study.name / "bundle" / "README.md").read_text()
     return [] if "Not confirmed" in readme else ["the bundle's README does not say so"]
 
 

@@ -10,8 +10,15 @@
 A failed *request* is none of these: it is a record with an error class (see records/entries.py).
 """
 
+import errno
 import os
 from collections.abc import Iterable
+
+_SHORTAGES = {
+    errno.ENOMEM: "memory",
+    errno.EMFILE: "open file (ulimit -n)",
+    errno.ENFILE: "open file (fs.file-max)",
+}
 
 
 class DynoError(Exception):
@@ -59,6 +66,22 @@ def reason(error: OSError) -> str:
     if error.errno and error.errno > 0:
         return os.strerror(error.errno)
     return error.strerror or str(error)  # names that are not found have numbers of their own
+
+
+def shortage(error: BaseException | None) -> str | None:
+    """Return what the system has not left for dyno itself; None: the error is another one.
+
+    An event loop that cannot be made cannot be closed either: what the error came of counts.
+    """
+    while error is not None:
+        if isinstance(error, MemoryError):
+            return "memory"
+        if isinstance(error, OSError) and error.errno in _SHORTAGES:
+            return _SHORTAGES[error.errno]
+        if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+            return "thread (ulimit -u, or the container's limit)"
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -39,9 +39,28 @@ _ID_END_MIN = 4
 HELD = (JOURNAL, SUMMARY, LEDGER, STUDY)  # by one of which a folder is a run or a study
 
 
+def home() -> Path:
+    """Return the user's home folder.
+
+    Raises:
+        UsageError: it is not known, as of a container's user without a name.
+    """
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise UsageError(
+            f"HOME is not set, and user {os.getuid()} has no home folder on this machine: set HOME,"
+            " or XDG_CACHE_HOME, to a folder that can be written."
+        ) from None
+
+
 def cache_folder(kind: str) -> Path:
-    """Return the folder for files that can be made again: $XDG_CACHE_HOME/llmdyno/KIND."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    """Return the folder for files that can be made again: $XDG_CACHE_HOME/llmdyno/KIND.
+
+    Raises:
+        UsageError: neither that variable nor a home folder is there.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME") or home() / ".cache"
     return Path(cache) / "llmdyno" / kind
 
 

@@ -1,5 +1,6 @@
 """The table of commands, and how every command ends."""
 
+import errno
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from llmdyno import __version__
-from llmdyno.cli.app import COMMANDS, app, load
+from llmdyno.cli.app import COMMANDS, _ended, app, load
 
 Dyno = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -167,3 +168,35 @@ def test_a_container_that_is_stopped_at_once_ends(started: dict[str, str]) -> No
     command = [*apart, sys.executable, "-m", "llmdyno", "--version"]
 
     assert ended_by(signal.SIGTERM, command, started) == (130, "dyno: interrupted.\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "lacks"),
+    [
+        (MemoryError(), "memory"),
+        (OSError(errno.EMFILE, "Too many open files"), "open file (ulimit -n)"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory"),
+        (RuntimeError("can't start new thread"), "thread (ulimit -u, or the container's limit)"),
+    ],
+)
+def test_what_dyno_itself_has_too_little_of_is_a_sentence_and_not_status_1(
+    error: Exception, lacks: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """1, as a traceback has it, says that an SLO was missed."""
+
+    def part() -> int:
+        try:
+            raise error
+        finally:
+            raise RuntimeError("Cannot close a running event loop")
+
+    assert _ended(part) == 3
+    assert capsys.readouterr().err.startswith(f"dyno: there is no {lacks} left for dyno itself")
+
+
+def test_another_error_is_ours_and_keeps_its_traceback() -> None:
+    def part() -> int:
+        raise RuntimeError("ours")
+
+    with pytest.raises(RuntimeError, match="ours"):
+        _ended(part)

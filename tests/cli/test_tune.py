@@ -12,7 +12,7 @@ from llmdyno import plugins
 from llmdyno.cli.app import app
 from llmdyno.cli.flags import study_spec
 from llmdyno.cli.tune import _refuse_beside_resume, _terms
-from llmdyno.errors import UsageError
+from llmdyno.errors import DynoError, UsageError
 from studies import run
 
 WRONG = {
@@ -125,3 +125,19 @@ def test_the_flags_of_a_study_that_goes_on_are_read_by_its_own_terms() -> None:
     fixed = study_spec({"pairs": 3})
     with pytest.raises(UsageError, match="--max-pairs 20: --pairs 4 says how many there are"):
         study_spec({**_terms(fixed), "pairs": 4, "max_pairs": 20})
+
+
+def test_a_study_for_which_there_is_no_memory_left_says_how_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("llmdyno.tune.tuner.Tuner.run", run)
+    asked = ["tune", "--engine", "openvino", "--model", "tiny", "--out", str(tmp_path / "s")]
+    failed = CliRunner().invoke(app, asked).exception
+
+    assert isinstance(failed, DynoError)
+    assert failed.exit_status == 3
+    assert "no memory left for dyno itself" in str(failed)
+    assert f"dyno tune --resume {tmp_path / 's'}" in str(failed)

@@ -59,6 +59,7 @@ SCRIPTS = {
     "hangs": "{streamer} & P=$!; sleep 0.7; kill -STOP $P; wait $P",
     "errors": "exec {failing}",
     "slow": "exec {slower}",
+    "renamed": "exec {renamed}",
 }
 
 
@@ -96,6 +97,7 @@ class FaultyEngine:
             streamer=served("llmdyno.streamer"),
             failing=served("faulty.failing"),
             slower=served("llmdyno.streamer", _SLOWER),
+            renamed=served("faulty.renamed"),
         )
         return Launch(
             argv=("sh", "-c", script),
@@ -127,7 +129,9 @@ def _befalls(config: Config) -> str:
 
 def _counted(counter: Path) -> int:
     number = 1 + (int(counter.read_text()) if counter.exists() else 0)
-    counter.write_text(str(number))
+    new = counter.with_suffix(".new")
+    new.write_text(str(number))
+    new.rename(counter)  # a kill in the middle of a write would leave an empty one
     return number
 
 

@@ -1,5 +1,7 @@
 """A command that cannot outlive us: run to its end, its failure explained, its output kept."""
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,3 +127,17 @@ def test_what_opens_a_teams_database_reaches_no_server(
 
     assert "PATH=" in log.read_text()
     assert "PGPASS" not in log.read_text()
+
+
+def test_a_command_that_the_system_does_not_start_has_a_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr("llmdyno.processes.spawn.subprocess.Popen", refuse)
+
+    with pytest.raises(ServerError, match=r"^The command cannot be started") as failed:
+        run_step(shell("true"), log=tmp_path / "log", progress=silent)
+
+    assert failed.value.kind == "system-limit"

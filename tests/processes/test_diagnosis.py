@@ -100,3 +100,19 @@ def test_nothing_known_is_a_death_with_the_last_lines() -> None:
 
 def test_a_progress_bars_states_are_lines_without_colours() -> None:
     assert diagnosis.lines(b"\x1b[32m1 %\x1b[0m\r50 %\r\n\n100 %  \n") == ["1 %", "50 %", "100 %"]
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("RuntimeError: can't start new thread", "system-limit"),
+        ("OpenBLAS blas_thread_init: pthread_create failed for thread 7 of 64", "system-limit"),
+        ("sh: 0: Cannot fork: Resource temporarily unavailable", "system-limit"),
+        ("BlockingIOError: [Errno 11] Resource temporarily unavailable", "system-limit"),
+        ("OSError: [Errno 24] Too many open files: '/dev/shm/x'", "system-limit"),
+        # What a socket says in passing.
+        ("recv: Resource temporarily unavailable", "died"),
+    ],
+)
+def test_the_systems_limits_are_no_fault_of_a_config(line: str, kind: str) -> None:
+    assert diagnosis.diagnose([line], Step(what="-", argv=("x",)))[0] == kind

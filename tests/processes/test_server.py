@@ -127,12 +127,25 @@ def test_the_files_of_a_launch_are_there_when_it_starts(
         assert "max_batch_size: 64" in (tmp_path / "server.log").read_text()
 
 
-def time_is_up_once(happened: Callable[[], bool], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let an hour pass for dyno as soon as something has happened, and no moment earlier."""
+def time_is_up_once(
+    happened: Callable[[], bool], monkeypatch: pytest.MonkeyPatch, *, at_once_s: float = 6.0
+) -> None:
+    """Let time fly for dyno as soon as something has happened, and no moment earlier.
+
+    Args:
+        happened: tells.
+        monkeypatch: sets the clock.
+        at_once_s: passes with each look at the clock, up to an hour; a round of looks may last so
+            long.
+    """
     monotonic = time.monotonic
+    ahead_s = 0.0
 
     def later() -> float:
-        return monotonic() + (3600.0 if happened() else 0.0)
+        nonlocal ahead_s
+        if ahead_s < 3600.0 and happened():
+            ahead_s += at_once_s
+        return monotonic() + ahead_s
 
     monkeypatch.setattr("llmdyno.processes.server.time", SimpleNamespace(monotonic=later))
 
@@ -162,8 +175,27 @@ def test_a_server_that_became_ready_while_we_were_suspended_is_ready(
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
-    time_is_up_once(listens, monkeypatch)
+    time_is_up_once(listens, monkeypatch, at_once_s=3600.0)
     with supervise.start(launch, log=tmp_path / "log") as server:
+        assert server.failure() is None
+
+
+def test_the_time_for_which_we_were_stopped_is_none_of_a_starting_servers(
+    launch_of: Callable[..., Launch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine sleeps for an hour while the server loads its weights, which goes on then."""
+    goes_on = tmp_path / "goes_on"
+    is_due = f"__import__('os').path.exists({str(goes_on)!r})"
+    source = SERVER.replace("time.monotonic() - begin_s >= AFTER_S", is_due)
+    launch = launch_of(source, start_timeout_s=60.0)
+    log = tmp_path / "log"
+    time_is_up_once(lambda: log.exists() and bool(log.read_text()), monkeypatch, at_once_s=3600.0)
+
+    def tell(line: str) -> None:
+        if line.startswith("36"):
+            goes_on.touch()
+
+    with supervise.start(launch, log=log, progress=tell) as server:
         assert server.failure() is None
 
 

@@ -12,10 +12,11 @@ from llmdyno.errors import UsageError
 from llmdyno.knobs import Knob, Value
 from llmdyno.results import conclusions
 from llmdyno.results.slo import HEADLINES
-from llmdyno.tune.ablation import Ablation, noise, pairs_of
+from llmdyno.tune.ablation import Ablation, pairs_of
 from llmdyno.tune.entries import Phase, Step
 from llmdyno.tune.explained import Explained
 from llmdyno.tune.ledger import Ledger
+from llmdyno.tune.noise import noise_of
 
 Speed = Callable[[Mapping[str, Value]], float]
 Meets = Callable[[Mapping[str, Value]], bool]
@@ -144,7 +145,7 @@ def studied(
     return runner, Explained(
         pairs=pairs_of(runner.ledger, 0),
         objectives=[HEADLINES[0]],
-        noise=noise(runner.ledger.of("confirm")),
+        noise=noise_of(runner.ledger.of("confirm")),
         ratio=ratio,
         value=lambda _name, is_after: is_after,
     )
@@ -327,16 +328,6 @@ def test_steps_of_an_earlier_winner_explain_nothing(tmp_path: Path) -> None:
     studied(tmp_path, lambda c: 200 if c.get("a") else 100, "abc")
     assert pairs_of(Ledger(tmp_path), 0) != []
     assert pairs_of(Ledger(tmp_path), 1) == []
-
-
-def test_noise_is_that_of_equal_runs() -> None:
-    def step(number: int, value: float, **config: Value) -> Step:
-        return Step(phase="confirm", number=number, config=config, state="measured", value=value)
-
-    even = [step(0, 100), step(1, 200, a=True), step(2, 200, a=True), step(3, 100)]
-    assert noise(even) == 0.01
-    assert noise(even[:2]) == 0.05
-    assert noise([*even, step(4, 120), step(5, 240, a=True)]) == pytest.approx(0.105, abs=0.005)
 
 
 @pytest.mark.parametrize(("maximise", "first"), [(True, "cache"), (False, "batch")])

@@ -11,7 +11,7 @@ from llmdyno.tune.folder import stack_of
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.reference import reference_of
 from llmdyno.tune.study import study_document
-from study_lab import LaneLab, StudyLab, fast
+from study_lab import LaneLab, Start, StudyLab, fast
 
 
 @pytest.fixture
@@ -110,3 +110,26 @@ def test_a_withdrawn_trial_without_a_line_is_left_out(lab: StudyLab) -> None:
     document = study_document(lab.folder, Ledger(lab.folder), stack_of(lab.study()))
 
     assert document["withdrawn"] == []
+
+
+@pytest.mark.parametrize("phase", ["trial", "best", "confirm"])
+def test_a_folder_that_is_renamed_while_the_study_runs_goes_on_where_it_is_then(
+    lab: StudyLab, phase: str
+) -> None:
+    """Nothing is measured beside it, into a ledger without a beginning."""
+    there = lab.folder.with_name("there")
+    moved = False
+
+    def world(start: Start) -> tuple[float, float]:
+        nonlocal moved
+        if start.phase == phase and not moved:
+            lab.folder.rename(there)
+            moved = True
+        return fast(start)
+
+    said = str(lab.fails(world))
+    assert "ledger.jsonl is gone: the study's folder was renamed or removed" in said
+    assert not (lab.folder / "ledger.jsonl").exists()
+
+    lab.folder = there
+    assert lab.run(fast)["confirmation"]["verdict"] == "better"

@@ -1,6 +1,7 @@
 """Studies over an engine of known speed, so that there is a right answer."""
 
 import json
+import resource
 import shlex
 import shutil
 import signal
@@ -35,6 +36,7 @@ from studies import (
     wait_for_lines,
     wait_for_measurement,
 )
+from study_lab import StudyLab
 
 
 @pytest.fixture(scope="module")
@@ -342,3 +344,13 @@ def test_a_tuner_goes_on_from_what_was_found_since_it_was_made(
     tuner.run()
 
     assert (folder / store.LEDGER).read_bytes() == lines
+
+
+def test_a_load_that_needs_more_open_files_than_there_may_be_is_refused_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 64))
+    study = StudyLab(tmp_path / "s", monkeypatch).study(users="2,60")
+
+    with pytest.raises(UsageError, match=r"60 connections .* need 124 open files"):
+        Tuner(study, tmp_path / "s", unheard())

@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from time import perf_counter_ns
 
 from llmdyno.machine import hardware
+from llmdyno.processes.starting import starting
 from llmdyno.records.entries import GpuSample
 
 _FIELDS = (
@@ -44,6 +45,9 @@ async def around(
         zero_ns: the zero of their times, by perf_counter_ns.
         interval_s: between two samples.
         sink: takes the samples.
+
+    Raises:
+        ServerError: the system starts no further process.
     """
     program = sampler() if _has_nvidia() else None
     if not program:
@@ -54,9 +58,10 @@ async def around(
         "--format=csv,noheader,nounits",
         f"--loop-ms={max(100, round(interval_s * 1000))}",
     )
-    process = await asyncio.create_subprocess_exec(
-        *program, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-    )
+    with starting("nvidia-smi"):
+        process = await asyncio.create_subprocess_exec(
+            *program, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        )
     task = asyncio.create_task(_note_lines(process, level, zero_ns, sink))
     try:
         yield

@@ -326,8 +326,7 @@ def _environment(target: Target, spec: Bench) -> dict[str, Any]:
 
 def _connections(spec: Bench) -> int:
     """Return how many connections one process of a run needs; 0 if that is not known."""
-    load = spec.load
-    most = (load.max_concurrency or 0) if load.is_open else max(load.users)
+    most = spec.load.connections
     return most if spec.workers == "auto" else Share(of=spec.workers).count(most)
 
 

@@ -31,6 +31,7 @@ from llmdyno.load.level import Level, rare_collections
 from llmdyno.load.plan import Plan
 from llmdyno.load.progress import Progress
 from llmdyno.load.recorder import Recorder
+from llmdyno.processes.starting import starting
 from llmdyno.records.entries import COMPLETED, Calibration, Opened
 from llmdyno.records.journal import Journal
 from llmdyno.results.facts import LevelFacts, read_run
@@ -109,17 +110,19 @@ async def streaming(timing: Timing) -> AsyncIterator[Target]:
 
     Raises:
         TargetError: the streamer does not start.
+        ServerError: the system starts no further process.
     """
     arguments = ("--ttft", f"{timing.ttft_s * 1e3:g}ms", "--itl", f"{timing.itl_s * 1e3:g}ms")
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "llmdyno.streamer",
-        "--until-eof",
-        *arguments,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
+    with starting("The streamer that measures the client"):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "llmdyno.streamer",
+            "--until-eof",
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
     assert process.stdout is not None
     try:
         try:

@@ -17,7 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from llmdyno import __version__
 from llmdyno.cli.output import flush_output, guard_streams, print_line, say
-from llmdyno.errors import DynoError, InterruptError, UsageError
+from llmdyno.errors import DynoError, InterruptError, UsageError, shortage
 
 # The commands in the order of `dyno --help`: where each stands, and its line there.
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -171,3 +171,8 @@ def _ended(part: Callable[[], int | None]) -> int:
     except DynoError as error:
         say(f"dyno: {error}")
         return error.exit_status
+    except (MemoryError, OSError, RuntimeError) as error:
+        if (lacks := shortage(error)) is None:
+            raise
+        say(f"dyno: there is no {lacks} left for dyno itself; what was written is kept.")
+        return DynoError.exit_status  # 1, as of a traceback, would say that an SLO was missed

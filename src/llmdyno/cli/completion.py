@@ -118,7 +118,7 @@ def completion(
     if not install:
         print_line(known.script.rstrip())
         return
-    path = Path.home() / known.home
+    path = store.home() / known.home
     store.make_folder(path.parent)
     store.write_atomically(path, known.script.encode())
     print_line(str(path))

@@ -19,7 +19,7 @@ from llmdyno.cli.output import (
     terminate_as_interrupt,
 )
 from llmdyno.cli.serve import read_stack
-from llmdyno.errors import DynoError, InterruptError, StorageError, UsageError
+from llmdyno.errors import DynoError, InterruptError, StorageError, UsageError, shortage
 from llmdyno.machine.blas import import_numpy
 from llmdyno.units import counted, percent
 
@@ -127,6 +127,10 @@ def tune(
             ) from error
         except StorageError as error:
             raise _with_the_way_on(error, folder, hosts) from error
+        except (MemoryError, OSError, RuntimeError) as error:
+            if (lacks := shortage(error)) is None:
+                raise
+            raise DynoError(_lacking(lacks, folder, hosts)) from error
     show_study(document, key_findings(document), sys.stderr)
     _show_end(_study_page(folder, document), document, as_json=json)
     if misses_slo(document):
@@ -202,6 +206,16 @@ def _hosts(url: str | None, study: "Study", *, dry_run: bool) -> "Hosts | None":
     hosts = Hosts(Database(url, notify=say), study.parallel)
     hosts.check()
     return hosts
+
+
+def _lacking(lacks: str, folder: Path, hosts: "Hosts | None") -> str:
+    """Say what dyno itself has too little of, what is kept, and the command that goes on."""
+    from llmdyno.tune import commands
+
+    return (
+        f"there is no {lacks} left for dyno itself. What was measured is kept in {folder}; where"
+        f" there is more, go on with: {commands.resume(folder)}{_with_store(hosts)}"
+    )
 
 
 def _with_the_way_on(error: StorageError, folder: Path, hosts: "Hosts | None") -> StorageError:

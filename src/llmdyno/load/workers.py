@@ -25,6 +25,7 @@ from llmdyno.load.plan import Plan, Point
 from llmdyno.load.progress import ErrorLimits
 from llmdyno.load.recorder import Recorder
 from llmdyno.load.worker import READY, Assignment, environment
+from llmdyno.processes.starting import starting
 from llmdyno.records.entries import Entry, LevelEnded, Record, ShareEnded, Tick, WorkerHost
 from llmdyno.records.journal import Follower
 from llmdyno.wire.headers import Header
@@ -83,6 +84,7 @@ class Site(Protocol):
 
         Raises:
             TargetError: the worker does not start.
+            ServerError: the system starts no further process.
         """
 
 
@@ -146,16 +148,15 @@ class LocalSite:
 
     async def hire(self, point: Point, share: Share, zero_ns: int, journal: Path) -> Worker:
         """Start a process in its own session, so that Ctrl-C reaches it only through us."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "llmdyno.load.worker",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-            env=environment(self._secrets),
-        )
+        with starting("A worker"):
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "llmdyno.load.worker"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
+                env=environment(self._secrets),
+            )
         assert process.stdin is not None
         assignment = Assignment(point=point, share=share, zero_ns=zero_ns, journal=str(journal))
         process.stdin.write(msgspec.json.encode(assignment) + b"\n")

@@ -12,8 +12,12 @@ SPARE = 64  # for journals, event loops, standard streams, children
 _USUAL = 65_536  # asked for where the limit allows it: an open loop cannot know how many it needs
 
 
-def allow(connections: int) -> None:
+def allow(connections: int, *, otherwise: str = ", or spread the load with --workers") -> None:
     """Let this process have so many connections at once, or more.
+
+    Args:
+        connections: at once.
+        otherwise: what can be done where the limit stays.
 
     Raises:
         UsageError: the system does not allow it.
@@ -24,7 +28,7 @@ def allow(connections: int) -> None:
     if not unlimited and hard < wanted:
         raise UsageError(
             f"{connections:,} connections in one process need {wanted:,} open files, but the system"
-            f" allows {hard:,} (ulimit -Hn): raise that limit, or spread the load with --workers."
+            f" allows {hard:,} (ulimit -Hn): raise that limit{otherwise}."
         )
     most = max(wanted, _USUAL) if unlimited else min(hard, max(wanted, _USUAL))
     if soft != resource.RLIM_INFINITY and soft < most:

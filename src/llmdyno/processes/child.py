@@ -21,6 +21,7 @@ from llmdyno.processes.diagnosis import FAILURES, diagnose
 from llmdyno.processes.launch import Launch, Step
 from llmdyno.processes.secrets import redact
 from llmdyno.processes.spawn import OnLeash
+from llmdyno.processes.starting import starting
 
 TAIL_BYTES = 64 * 1024
 _STOP_GRACE_S = 10.0
@@ -39,6 +40,9 @@ class Child:
         command: what to start.
         output: the descriptor for its standard output and standard error.
         tail: returns the end of its output.
+
+    Raises:
+        ServerError: the system starts no further process.
     """
 
     called = "The command"
@@ -53,12 +57,13 @@ class Child:
         argv, self._removal = _by_name(command)
         token = secrets.token_hex(8)
         self._mark = f"{_MARK}={token}"
-        self._leash = OnLeash(
-            argv,
-            environment={**_own(), **_gpus(command), **command.environment, _MARK: token},
-            output=output,
-            afterwards=self._removal,
-        )
+        with starting(self.called):
+            self._leash = OnLeash(
+                argv,
+                environment={**_own(), **_gpus(command), **command.environment, _MARK: token},
+                output=output,
+                afterwards=self._removal,
+            )
 
     def __enter__(self) -> Self:
         return self

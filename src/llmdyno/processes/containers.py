@@ -18,6 +18,7 @@ from typing import Literal, get_args
 
 import msgspec
 
+from llmdyno import store
 from llmdyno.errors import UsageError, nearest
 from llmdyno.processes.launch import Launch, Step
 
@@ -72,7 +73,7 @@ def choose(wanted: str, image: str, *, here: bool = True) -> Container:
 
 def hub_cache() -> Path:
     """Return the folder of Hugging Face's cache, by HF_HOME and HF_HUB_CACHE."""
-    return Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    return Path(os.environ.get("HF_HOME") or store.home() / ".cache" / "huggingface")
 
 
 def split_command(image: str, command: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:

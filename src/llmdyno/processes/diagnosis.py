@@ -22,12 +22,15 @@ FAILURES: Mapping[str, str] = {
     "model-not-found": "the model is not there",
     "auth": "the model's source refused the credentials",
     "disk-full": "there is no space left on the disk",
+    "system-limit": "the system lets no further process or thread start, or file be opened: raise "
+    "ulimit -u or -n, or the container's limit of processes",
     "start-timeout": "it was not ready in time",
     "died": "it ended without a reason that we know",
     "hung": "it runs but does not answer",
 }
 
 GPU = "gpu-unavailable"
+LIMIT = "system-limit"
 
 # The beginning of a line that is an error, not a warning of what the engine has survived.
 _ERROR = r"^(?!.*(?i:warning|falling back)).*(?i:error\b)"
@@ -38,6 +41,8 @@ SYMPTOMS: Sequence[tuple[str, str]] = (
     (r"(?i)CUDA out of memory|OutOfMemoryError|\bout of memory\b", "out-of-memory"),
     (r"\bbad_alloc\b|^MemoryError|Cannot allocate memory", "out-of-memory"),
     (r"cudaErrorMemoryAllocation|No available memory for the cache", "out-of-memory"),
+    (r"(?i)can't start new thread|pthread_create failed|\bToo many open files\b|EMFILE", LIMIT),
+    (r"(?i)(\bfork: |BlockingIOError: ).*Resource temporarily unavailable", LIMIT),
     (r"No space left on device|ENOSPC|Disk quota exceeded", "disk-full"),
     (
         r"(?i)\b(address|socket|port)\b.* already in use|EADDRINUSE|port \d+ is already",

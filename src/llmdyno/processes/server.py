@@ -29,6 +29,7 @@ from llmdyno.processes.stops import handled
 
 _HEALTH_TIMEOUT_S = 5.0
 _LAST_ASK_S = 1.0  # a server is asked once after its time is up: maybe we were suspended, not it
+_STOOD_MIN_S = 1.0  # less is a busy machine
 _REFUSALS = 5  # after so many refused probes in a row the server counts as failed, not as starting
 
 
@@ -140,14 +141,17 @@ def _wait_until_ready(server: Server, progress: Callable[[str], None] | None) ->
     launch = server.launch
     begin_s = time.monotonic()
     deadline_s = begin_s + launch.start_timeout_s
-    told_s, refusals, healthy, status = begin_s, 0, False, None
+    now_s = told_s = begin_s
+    refusals, healthy, status = 0, False, None
     while True:
-        now_s = time.monotonic()
         if failure := server.failure():
             raise failure
+        most_s = _HEALTH_TIMEOUT_S  # that a round takes
         healthy = healthy or _ask(launch, "GET", launch.health_path, None, _HEALTH_TIMEOUT_S) == 200
         if healthy:
-            status = _probe(launch, max(_LAST_ASK_S, deadline_s - now_s))
+            probe_s = max(_LAST_ASK_S, deadline_s - now_s)
+            most_s += probe_s
+            status = _probe(launch, probe_s)
             if status == 200 and server.failure() is None:
                 server.ready_s = time.monotonic() - begin_s
                 return
@@ -160,7 +164,12 @@ def _wait_until_ready(server: Server, progress: Callable[[str], None] | None) ->
             told_s = now_s
             progress(f"{now_s - begin_s:.0f} s: {''.join(server.last_lines()[-1:])}")
         # Poll often at first, for quick starts, and seldom later, to disturb a slow start little.
-        server.wait(min(0.5, 0.02 + (now_s - begin_s) / 10))
+        rest_s = min(0.5, 0.02 + (now_s - begin_s) / 10)
+        server.wait(rest_s)
+        before_s, now_s = now_s, time.monotonic()
+        # What takes longer than it can is a stop: the machine slept, and the server with us.
+        stood_s = now_s - before_s - most_s - rest_s
+        deadline_s += stood_s if stood_s > _STOOD_MIN_S else 0.0
 
 
 def _probe(launch: Launch, timeout_s: float) -> int | None:

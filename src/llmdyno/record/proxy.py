@@ -16,6 +16,7 @@ import msgspec
 from llmdyno.bench.prober import Prober
 from llmdyno.errors import ServerError, StorageError, TargetError, UsageError, reason
 from llmdyno.machine.turns import come_first
+from llmdyno.processes.starting import starting
 from llmdyno.processes.stops import handled
 from llmdyno.record.afterwards import Afterwards
 from llmdyno.record.entries import Passed, Settings, Written
@@ -263,14 +264,16 @@ class _Scribe:
             tokenizer=asked.tokenizer,
             adapters=dict(adapters),
         )
-        process = await asyncio.create_subprocess_exec(
-            *COMMAND,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            # Ctrl-C is for us. Not a session of its own: Linux's autogroup would give that as much
-            # of a core as all that we, the server and the client are, whatever its niceness.
-            preexec_fn=os.setpgrp,
-        )
+        with starting("The process that writes the traffic"):
+            process = await asyncio.create_subprocess_exec(
+                *COMMAND,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                # Ctrl-C is for us. Not a session of its own: Linux's autogroup would give that as
+                # much of a core as all that we, the server and the client are, whatever its
+                # niceness.
+                preexec_fn=os.setpgrp,
+            )
         scribe = cls(process)
         scribe._hand(msgspec.msgpack.encode(settings))
         return scribe

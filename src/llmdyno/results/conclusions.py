@@ -18,7 +18,10 @@ _NO_INTERACTION = frozenset({"independent", "no effect", "slo", "unknown"})
 _NOTHING_TRIED = {"budget": "the budget ended", "hand": "the trials were ended by hand"}
 # Doubts that belong beside a verdict: without them it sounds surer than it is.
 _OF_PAIRS = frozenset(
-    {"torn-pairs", "repeated-runs", "failing-starts", "doubtful-pairs", "changed-baseline"}
+    {
+        *("torn-pairs", "repeated-runs", "failing-starts", "several-models", "doubtful-pairs"),
+        "changed-baseline",
+    }
 )
 _OF_NO_WINNER = frozenset({"doubtful-trials", STOPPED})  # where nothing was better, by such trials
 NO_DIFFERENCE = "No config that was tried beats the baseline: no difference."

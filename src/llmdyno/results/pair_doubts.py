@@ -31,6 +31,7 @@ def find(confirmation: Document) -> list[Finding]:
         *_torn(measured),
         *_repeated(measured),
         *_unsteady(confirmation, measured),
+        *_renamed(measured),
         *_doubtful(measured),
     ]
 
@@ -80,6 +81,30 @@ def _unsteady(confirmation: Document, runs: Sequence[Document]) -> list[Finding]
         " operation, too."
     )
     return [("failing-starts", said)]
+
+
+def _renamed(runs: Sequence[Document]) -> list[Finding]:
+    """Doubt pairs in which one stack names another model in some runs, where one was asked."""
+    named: dict[tuple[str, ...], Counter[tuple[str, str]]] = {}
+    for run in runs:
+        for asked in part(run, "answered_by"):
+            names = " and ".join(f"'{name}'" for name in sorted(part(run, "answered_by", asked)))
+            of = (text(run, "engine"), text(run, "front"), asked)
+            named.setdefault(of, Counter())[_arm(run), names] += 1
+    found = []
+    for (*_, asked), counts in named.items():
+        if len({names for _, names in counts}) == 1:
+            continue
+        told = [
+            f"{names} in {counted(runs_of, 'run')} of the {arm}"
+            for (arm, names), runs_of in counts.items()
+        ]
+        said = (
+            f"Where '{asked}' was asked, the answers name {'; '.join(told)}. The runs of the pairs"
+            " were not served the same model: their ratio tells nothing of the settings."
+        )
+        found.append(("several-models", said))
+    return found
 
 
 def _doubtful(runs: Sequence[Document]) -> list[Finding]:

@@ -188,6 +188,11 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
         return self.arrival != "closed"
 
     @property
+    def connections(self) -> int:
+        """How many connections it needs at once; 0 if that is not known."""
+        return (self.max_concurrency or 0) if self.is_open else max(self.users)
+
+    @property
     def effective_ramp_s(self) -> float:
         """The ramp that is run: `ramp_s` where the user gave it, else what suits the load."""
         if self.ramp_s is not None:

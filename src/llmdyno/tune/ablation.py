@@ -22,6 +22,7 @@ from llmdyno.tune.blame import is_open
 from llmdyno.tune.candidates import changed, effective
 from llmdyno.tune.entries import Step
 from llmdyno.tune.ledger import Ledger
+from llmdyno.tune.noise import matters, noise_of
 from llmdyno.tune.reference import valued_reference_of
 
 if TYPE_CHECKING:  # it brings the load generator with it, which readers of a study do without
@@ -29,9 +30,6 @@ if TYPE_CHECKING:  # it brings the load generator with it, which readers of a st
 
 BUDGET_SHARE = 0.8  # past this much of the budget, no pair of the ablation starts
 BETWEEN = ","  # the names of knobs that a step takes back together
-_NOISE_MIN = 0.01  # of a run's value: equal runs never agree better
-_NOISE_UNKNOWN = 0.05  # where no two runs of the confirmation tell
-_BEYOND = 2.0  # standard errors that an effect must have to matter
 PAIRS = 3  # of a knob that matters, where the confirmation's number is open
 _SHARE_OF_RUNS = 0.5  # by more than this the runs that meet the SLOs differ, if a knob decides
 SHOWN_RUNS = 2  # with a knob, and without it, that show that it does
@@ -181,7 +179,7 @@ class Ablation:
         self._changed = self._most_missed(
             changed(effective(before, knobs), effective(after, knobs))
         )
-        self._noise = noise(runner.ledger.of("confirm", best.contender))
+        self._noise = noise_of(runner.ledger.of("confirm", best.contender))
         self._pairs_most = runner.study.pairs or PAIRS
         self._left = len(self._changed) + self._pairs_most  # pairs, where no budget is given
 
@@ -365,31 +363,6 @@ def decides_slo(met: Mapping[str, Sequence[bool]], *, runs: int = 1) -> bool:
     Near a limit one run says little: it asks for more pairs, and shows nothing.
     """
     return min(map(len, met.values())) >= runs and abs(shift(met)) > _SHARE_OF_RUNS
-
-
-def matters(effect: float, noise_of_run: float, pairs: int) -> bool:
-    """Tell whether the mean effect of some pairs is beyond their noise.
-
-    Args:
-        effect: the logarithm of a ratio.
-        noise_of_run: the standard deviation of the logarithm of a run's value.
-        pairs: so many were measured.
-    """
-    return abs(effect) > _BEYOND * noise_of_run * math.sqrt(2 / pairs)
-
-
-def noise(confirmed: Sequence[Step]) -> float:
-    """Return the standard deviation of the logarithm of the values of equal runs."""
-    arms: dict[str, list[float]] = {}
-    for step in confirmed:
-        if step.state == "measured" and step.value and step.value > 0:
-            key = f"{step.engine} {step.front} {sorted(step.config.items())}"
-            arms.setdefault(key, []).append(math.log(step.value))
-    freedom = sum(len(values) - 1 for values in arms.values())
-    if not freedom:
-        return _NOISE_UNKNOWN
-    squares = sum(float(np.var(values)) * len(values) for values in arms.values())
-    return max(_NOISE_MIN, math.sqrt(squares / freedom))
 
 
 def _parts(group: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from llmdyno.errors import ServerError
 from llmdyno.knobs import Knob, Value
 from llmdyno.machine.devices import shares
-from llmdyno.processes.diagnosis import GPU
+from llmdyno.processes.diagnosis import GPU, LIMIT
 from llmdyno.tune import commands
 from llmdyno.tune.candidates import same
 from llmdyno.tune.entries import Event, Key, Phase, Step, key, label
@@ -31,6 +31,7 @@ MACHINES = frozenset(
         "model-not-found",
         "auth",
         "disk-full",
+        LIMIT,
     }
 )
 _PROOF: tuple[Phase, ...] = ("best", "confirm")  # ablation.died() tells of the rest

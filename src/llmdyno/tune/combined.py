@@ -174,6 +174,7 @@ class Combined:
                 for arm in arms:
                     arm.runner.see_that_it_is_mended()
             finally:
+                self._whole.ledger.see_that_it_is_there()
                 document, stack = combined_document(self._folder, Ledger(self._folder))
                 document = write_study(self._folder, document, stack)
         return document

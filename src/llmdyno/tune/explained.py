@@ -12,7 +12,9 @@ import msgspec
 
 from llmdyno.knobs import Value
 from llmdyno.results.slo import Objective
-from llmdyno.tune.ablation import SHOWN_RUNS, PairOfRuns, decides_slo, matters, meets
+from llmdyno.results.stats import Spread
+from llmdyno.tune.ablation import SHOWN_RUNS, PairOfRuns, decides_slo, meets
+from llmdyno.tune.noise import beyond, matters
 
 # Takes pairs of runs (without, whole) and returns a ratio with its interval.
 Ratio = Callable[[Sequence[tuple[str, str]], Objective], dict[str, Any]]
@@ -23,7 +25,7 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
 
     pairs: Sequence[PairOfRuns]
     objectives: Sequence[Objective]  # the study's comes first
-    noise: float  # standard deviation of the logarithm of a run's value
+    noise: Spread  # of the logarithm of a run's value
     ratio: Ratio
     value: Callable[[str, bool], Value | None]  # of a knob; in the winner, or else before
 
@@ -91,9 +93,9 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
         known = [pair.effect for pair in self._pairs(names) if pair.effect is not None]
         return sign * sum(known) / len(known) if known else None
 
-    def _error(self, *groups: tuple[str, ...]) -> float:
-        """Return the standard error of a sum of the effects of these groups."""
-        return self.noise * math.sqrt(sum(2 / max(1, len(self._pairs(one))) for one in groups))
+    def _beyond(self, *groups: tuple[str, ...]) -> float:
+        """Return how far a sum of the effects of these groups may be from 0 by noise."""
+        return beyond(self.noise, *(len(self._pairs(one)) for one in groups))
 
     def _kind(self, names: tuple[str, ...]) -> tuple[str, str]:
         whole = self._mean(names)
@@ -133,7 +135,7 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
             return "no effect", f"{listed}: no effect beyond the noise, even together."
         if whole < 0:
             return "harm", f"{listed}: together they cost ({gain}); the winner does better without."
-        if whole - alone <= 2 * self._error(names, *((name,) for name in names)):
+        if whole - alone <= self._beyond(names, *((name,) for name in names)):
             return "small parts", (
                 f"{listed}: together {gain}; what each gives is too small to be told by its runs."
             )
@@ -151,17 +153,17 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
         self, names: tuple[str, ...], listed: str, whole: float, alone: Sequence[float]
     ) -> tuple[str, str]:
         groups = [names, *((name,) for name in names)]
-        beyond = 2 * self._error(*groups)
+        beyond = self._beyond(*groups)
         surplus = whole - sum(alone)
         if abs(surplus) <= beyond:
             return (
                 "independent",
-                f"{listed}: each does its own part, whether or not the other does.",
+                f"{listed}: that either gives more or less with the other is not shown.",
             )
         if surplus > 0:
             return "replace one another", f"{listed}: together more than the sum of what each adds."
         left = [whole - other for other in alone]  # what one gives where the other is not
-        if all(abs(one) <= 2 * self._error(names, names) for one in left):
+        if all(abs(one) <= self._beyond(names, names) for one in left):
             gain = f"{math.exp(whole):.2f}x"
             return "only together", f"{listed}: work only together ({gain}); neither does alone."
         return "help one another", f"{listed}: each gives more where the other is set."

@@ -137,8 +137,11 @@ class Ledger:
         """Append one line and bring it to the disk.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: it cannot be written, or is not there any more.
         """
+        # One without a beginning would hold what no study goes on with.
+        if self.began is not None:
+            self.see_that_it_is_there()
         try:
             with self.path.open("ab") as file:
                 if self._torn_at is not None:
@@ -150,6 +153,18 @@ class Ledger:
         except OSError as error:
             raise StorageError(f"cannot write {self.path}: {error.strerror}.") from error
         self._take(entry)
+
+    def see_that_it_is_there(self) -> None:
+        """Refuse to go on without the ledger: what is measured then would be lost.
+
+        Raises:
+            StorageError: it is gone: the study's folder was renamed or removed while it ran.
+        """
+        if not self.path.exists():
+            raise StorageError(
+                f"{self.path} is gone: the study's folder was renamed or removed while the study"
+                " ran. Put it back, or go on where it is now: dyno tune --resume FOLDER"
+            )
 
     @contextmanager
     def charged(self, why: str) -> Iterator[None]:

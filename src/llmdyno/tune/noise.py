@@ -4,8 +4,11 @@ import math
 from collections.abc import Sequence
 
 from llmdyno.results.pairs import PRIOR
-from llmdyno.results.stats import Spread
+from llmdyno.results.stats import Spread, student_quantile
+from llmdyno.tune.entries import Step
 from llmdyno.tune.ledger import Ledger
+
+_NOISE_MIN = 0.01  # of a run's value: equal runs never agree better
 
 
 def spreads_before(ledger: Ledger, *, across_lanes: bool = False) -> list[Spread]:
@@ -55,6 +58,43 @@ def noise_so_far(ledger: Ledger, *, across_lanes: bool = False) -> Spread:
         ledger: of the study.
         across_lanes: as spreads_before() takes it.
     """
-    known = [PRIOR, *spreads_before(ledger, across_lanes=across_lanes)]
+    return _pooled([PRIOR, *spreads_before(ledger, across_lanes=across_lanes)])
+
+
+def _pooled(known: Sequence[Spread]) -> Spread:
     freedom = sum(one.freedom for one in known)
     return Spread(sum(one.variance * one.freedom for one in known) / freedom, freedom)
+
+
+def matters(effect: float, noise_of_run: Spread, pairs: int) -> bool:
+    """Tell whether the mean effect of some pairs is beyond their noise; see beyond()."""
+    return abs(effect) > beyond(noise_of_run, pairs)
+
+
+def beyond(noise_of_run: Spread, *pairs: int) -> float:
+    """Return how far a sum of mean effects of equal configs is from 0 in 19 of 20 cases at most.
+
+    By Student's t: the noise itself is known from few runs.
+
+    Args:
+        noise_of_run: of the logarithm of a run's value; see noise_of().
+        pairs: so many were measured of each effect.
+    """
+    error = math.sqrt(noise_of_run.variance * sum(2 / max(1, one) for one in pairs))
+    return student_quantile(noise_of_run.freedom) * error
+
+
+def noise_of(confirmed: Sequence[Step]) -> Spread:
+    """Return how far the logarithms of the values of equal runs lie apart."""
+    arms: dict[str, list[float]] = {}
+    for step in confirmed:
+        if step.state == "measured" and step.value and step.value > 0:
+            key = f"{step.engine} {step.front} {sorted(step.config.items())}"
+            arms.setdefault(key, []).append(math.log(step.value))
+    freedom = sum(len(values) - 1 for values in arms.values())
+    if not freedom:
+        return PRIOR
+    squares = sum(
+        _spread(values).variance * (len(values) - 1) for values in arms.values() if len(values) > 1
+    )
+    return Spread(max(_NOISE_MIN**2, squares / freedom), freedom)

@@ -41,6 +41,7 @@ def befell(folder: Path, ledger: Ledger, step: Step) -> dict[str, Any]:
         ],
         "requests": requests and {name: requests[name] for name in ("completed", "failed")},
         "doubts": _codes(step, level),
+        "answered_by": {} if level is None else level.get("answered_by", {}),
     }
 
 

@@ -94,7 +94,9 @@ class Runner(Budgeted):
 
         Raises:
             DynoError: the engine was replaced by another version, and the study may not go on so.
+            StorageError: the study's folder is not there any more.
         """
+        self.ledger.see_that_it_is_there()
         going_on.check_version(
             self.ledger,
             self.stack.engine.version(),

@@ -36,7 +36,8 @@ it can be gone again at any time. The document's keys are a contract; its versio
         in a study over several with "engine" and "front"; "earlier_pairs" (of before the study
         moved) and "moved_since" (what has changed); in "stood" all combinations' baselines.
     30 November 2026, added: in a row of "ablation" the ratios of the SLOs' metrics, "slo_met"; in
-        "lm_eval" "dropped", tasks without a score, each with "why"; in "confirmation" "shift".
+        "lm_eval" "dropped", tasks without a score, each with "why"; in "confirmation" "shift"; of a
+        run "answered_by".
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -55,11 +56,12 @@ from llmdyno.results.slo import HEADLINES, Objective, read_stat
 from llmdyno.serve.stack import Stack
 from llmdyno.store import JOURNAL, SCHEMAS, STUDY, SUMMARY
 from llmdyno.tune import blame, checked, endings, pair_runs, paired, rejected
-from llmdyno.tune.ablation import deaths, noise, pairs_of
+from llmdyno.tune.ablation import deaths, pairs_of
 from llmdyno.tune.candidates import changed, effective, same
 from llmdyno.tune.entries import Step
 from llmdyno.tune.explained import Explained, of_confirmation
 from llmdyno.tune.ledger import Ledger
+from llmdyno.tune.noise import noise_of
 from llmdyno.tune.paired import Pair, Reader
 from llmdyno.tune.reference import reference_of
 
@@ -350,14 +352,13 @@ class _Document:
             spread = known[one.key] if len(pairs) == 1 else None
             return self._reader.ratio(pairs, one, known=spread, in_a_row=False)
 
+        both = {True: best.config, False: self._study.baseline}
         explained = Explained(
             pairs=pairs_of(self._ledger, best.contender),
             objectives=of,
-            noise=noise(self._ledger.of("confirm", best.contender)),
+            noise=noise_of(self._ledger.of("confirm", best.contender)),
             ratio=ratio,
-            value=lambda name, after: self._value(
-                name, best.config if after else self._study.baseline
-            ),
+            value=lambda name, after: self._value(name, both[after]),
         )
         knobs = self._subject.knobs
         names = changed(effective(self._study.baseline, knobs), effective(best.config, knobs))

@@ -17,6 +17,7 @@ from typing import Any
 from llmdyno import store, workload
 from llmdyno.errors import ServerError, StorageError, UsageError
 from llmdyno.fronts import check_load
+from llmdyno.machine import open_files
 from llmdyno.machine.devices import Devices
 from llmdyno.quality import likelihoods, lm_eval
 from llmdyno.search.samplers import Searching, sampler
@@ -94,6 +95,7 @@ class Tuner:
             stack.require_openai(study.baseline, f"--lm-eval {','.join(study.lm_eval)}")
         if here:
             stack.require_engine()
+            open_files.allow(study.load.connections, otherwise="")
             if study.lm_eval:
                 lm_eval.require(study.lm_eval, study.lm_eval_args)
                 likelihoods.require(study.lm_eval, study.lm_eval_args, stack.engine, study.model)
@@ -159,6 +161,7 @@ class Tuner:
                 if self._hosts is not None:
                     with suppress(StorageError):  # its own sentence is on its way, or no matter
                         self._hosts.close()
+                runner.ledger.see_that_it_is_there()
                 document = study_document(runner.folder, runner.ledger, self.stack)
                 document = write_study(runner.folder, document, self.stack)
         return document
