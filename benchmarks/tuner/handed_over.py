@@ -8,11 +8,13 @@ Each study searches a known function and goes the whole road of `dyno tune` over
 start leaves 5 % of noise behind. The rows:
 
 plain     nothing else
+tuned     the baseline is a config of 85 to 93 % of the best, as of one who has tuned before
 slo       a limit on tpot:p50 that 40 % of the configs meet; it has 5 % of noise of its own
 parallel  two trials at once, each beside a neighbour, who takes 10 % of the speed
 budget    10 minutes, which is about half of what the study would take
 falling   the machine is 1 % slower, or quicker, with every run
 step      it is 20 % slower at once, before one of the trials 3 to 7
+"tuned-falling" and "tuned-step" are both.
 """
 
 import argparse
@@ -42,6 +44,8 @@ from simulated import (
     told,
 )
 
+from llmdyno.cli.flags import with_baseline
+from llmdyno.search.space import Space
 from llmdyno.tune.dry_run import dry_run
 from llmdyno.tune.entries import Step
 from llmdyno.tune.tuner import Tuner
@@ -72,16 +76,20 @@ class Row(NamedTuple):
 
     world: World = World(inside=0.02)
     limited: bool = False
+    tuned: bool = False
     asked: Mapping[str, Any] = {}
 
 
 ROWS: Mapping[str, Row] = {
     "plain": Row(),
+    "tuned": Row(tuned=True),
     "slo": Row(limited=True),
     "parallel": Row(asked={"parallel": 2}),
     "budget": Row(asked={"budget": "10m"}),
     "falling": Row(World(inside=0.02, drift=_falling)),
     "step": Row(World(inside=0.02, drift=_step)),
+    "tuned-falling": Row(World(inside=0.02, drift=_falling), tuned=True),
+    "tuned-step": Row(World(inside=0.02, drift=_step), tuned=True),
 }
 
 
@@ -122,13 +130,20 @@ class Known:
     Args:
         family: of the function.
         seed: of it.
-        has_limit: whether an SLO limits what counts.
+        row: what else is true.
     """
 
-    def __init__(self, family: str, seed: int, *, has_limit: bool) -> None:
+    def __init__(self, family: str, seed: int, row: Row) -> None:
         self.function = make(family, seed)
-        self.limit = limited(self.function, seed) if has_limit else None
+        self.limit = limited(self.function, seed) if row.limited else None
         self.best = self.limit.best if self.limit else self.function.best
+        self.baseline = self._tuned(seed) if row.tuned else {}
+
+    def _tuned(self, seed: int) -> Mapping[str, Any]:
+        """Return a config that is nearly as good as the best."""
+        space, draw = Space(self.function.knobs, {}), np.random.default_rng([seed, 94])
+        configs = (space.config(space.random(draw)) for _ in range(2000))
+        return min(configs, key=lambda config: max(0.0, abs(self.worth(config) - 0.89) - 0.04))
 
     def truth(self, config: Mapping[str, Any], _phase: str) -> Truth:
         """Return what a config comes to, as Simulated takes it."""
@@ -174,14 +189,14 @@ class Watched(Tuner):
 def study(task: tuple[str, int, str, int]) -> dict[str, Any]:
     """Run one study; return what it chose, handed over and said, and what is true."""
     family, seed, row, trials = task
-    known = Known(family, seed, has_limit=ROWS[row].limited)
+    known = Known(family, seed, ROWS[row])
     vars(ENGINE).update(knobs=known.function.knobs, start_s=lambda _: float(START_S))
     simulated = Simulated(known.truth, ROWS[row].world, seed)
     asked = {"seed": seed, "trials": trials, "trial_duration": "6s", **ROWS[row].asked}
     if known.limit:
         asked["slo"] = f"tpot:p50<{known.limit.limit_ms}ms"
     with standing_in(simulated) as (folder, narrator):
-        tuner = Watched(spec(asked), folder, narrator)
+        tuner = Watched(with_baseline(spec(asked), known.baseline), folder, narrator)
         plan = dry_run(tuner.runner.study, tuner)
         document = tuner.run()
         lines = [
@@ -211,19 +226,20 @@ def _true_of(
     confirmation = document["confirmation"]
     told_of = confirmation["config"]
     tried = [one["config"] for one in document["trials"] if one["state"] == "measured"]
-    value = known.function.value
+    value, best, before = known.function.value, document["best"]["config"], known.baseline
     return {
-        "handed": known.worth(document["best"]["config"]),
+        "handed": known.worth(best),
         "chosen": known.worth(chosen),
-        "baseline": known.worth({}),
-        "seen": max([known.worth({}), *map(known.worth, tried)]),
-        "stays": document["best"]["config"] == {},
-        "misses": not known.meets(document["best"]["config"]),
+        "baseline": known.worth(before),
+        "compared": known.worth(told_of or before),
+        "seen": max([known.worth(before), *map(known.worth, tried)]),
+        "stays": best == before,
+        "misses": not known.meets(best),
         "verdict": confirmation["verdict"],
         "pairs": confirmation["pairs"],
         "contenders": len(document["rejected"]) + (told_of is not None),
-        "ratio": told_of and value(told_of) / value({}),
-        "meets": [known.meets({}), told_of is not None and known.meets(told_of)],
+        "ratio": told_of and value(told_of) / value(before),
+        "meets": [known.meets(before), told_of is not None and known.meets(told_of)],
         "interval": confirmation["ratio"].get("token_rate", {}).get("ci95"),
     }
 

@@ -241,7 +241,7 @@ def spec(asked: Mapping[str, Any]) -> Study:
 @contextmanager
 def standing_in(simulated: Simulated) -> Iterator[tuple[Path, Narrator]]:
     """Let it measure, and its clock tell the time; yield a folder and a silent narrator."""
-    stats.RESAMPLES = 100  # of intervals in the runs' own summaries, which no study reads
+    stats.RESAMPLES = 10  # of intervals in the runs' own summaries, which no study reads
     shared_memory = Path("/dev/shm")  # noqa: S108 - a ledger syncs each line
     with tempfile.TemporaryDirectory(dir=shared_memory if shared_memory.is_dir() else None) as name:
         os.environ["XDG_RUNTIME_DIR"] = name

@@ -37,7 +37,8 @@ it can be gone again at any time. The document's keys are a contract; its versio
         are of before the study moved) and "moved_since" (what has changed since, in sentences); in
         "stood" the baselines of all combinations, each with "engine" and "front".
     30 November 2026, added: in a row of "ablation" the ratios of the SLOs' metrics, "slo_met";
-        in "lm_eval" "dropped", tasks without a score, each with "why".
+        in "lm_eval" "dropped", tasks without a score, each with "why"; in "confirmation"
+        "no_better" (no difference is shown, nor is the mean better: "best" is the baseline).
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -135,8 +136,8 @@ class _Document:
     def whole(self) -> dict[str, Any]:
         baseline = self._ledger.find("baseline", 0)
         standing, confirmation, rejected = self._standing()
-        # As good as the baseline, and no better: fewer changed settings win.
-        best = None if confirmation["shown_equal"] else standing
+        # As good as the baseline, or not even that in the mean: fewer changed settings win.
+        best = None if confirmation["shown_equal"] or confirmation["no_better"] else standing
         study = self._study
         document = {
             "schema": SCHEMA,
@@ -187,7 +188,7 @@ class _Document:
             ) or self._ledger.fell_out(step.contender)
             if why is not None:
                 word = endings.word_of_rejected(found)
-                found = {**found, "verdict": word, "shown_equal": False}
+                found = {**found, "verdict": word, "shown_equal": False, "no_better": False}
                 of = pair_runs.stack_of(step)
                 rejected.append({"config": step.config, "why": why, "confirmation": found, **of})
                 last = found
@@ -198,8 +199,7 @@ class _Document:
         return best, confirmation, rejected
 
     def _guide(self) -> dict[str, Knob]:
-        parts = (self._subject.engine, self._subject.front)
-        return {knob.name: knob for one in parts for knob in one.knobs}
+        return {k.name: k for s in (self._subject.engine, self._subject.front) for k in s.knobs}
 
     def _arm(self, step: Step | None) -> dict[str, Any] | None:
         if step is None or step.state != "measured":
@@ -255,9 +255,8 @@ class _Document:
         return level
 
     def _confirmation(self, best: Step | None) -> dict[str, Any]:
-        contender = None if best is None else best.contender
-        pairs = [] if contender is None else self._pairs(contender)
-        steps = [] if contender is None else self._ledger.of("confirm", contender)
+        pairs = [] if best is None else self._pairs(best.contender)
+        steps = [] if best is None else self._ledger.of("confirm", best.contender)
         objective = self._study.objective
         key = objective.key
         named = {one.key: one for one in (objective, *HEADLINES, *self._of_slos())}
@@ -274,7 +273,8 @@ class _Document:
             "slo_ratio": {one.key: ratios[one.key] for one in self._of_slos()} if pairs else {},
             "levels": self._levels(pairs, named, ratios),
             "verdict": word,
-            "shown_equal": bool(pairs) and verdicts.shown_equal(word, ratios[key]),
+            "shown_equal": verdicts.shown_equal(word, ratios[key]),
+            "no_better": verdicts.no_better(word, ratios[key], maximise=objective.maximise),
             **pair_runs.earlier(self._ledger, pairs),
             "config": best and best.config,
             **({} if best is None else pair_runs.stack_of(best)),
