@@ -64,7 +64,7 @@ def batch_knob(draw: np.random.Generator, name: str, at: float, *, unset: bool =
 def share_knob(name: str, at: float) -> Knob:
     """Return a share of memory whose default is at that position."""
     low, high = 0.5, 0.95
-    first = round(low + at * (high - low), 3)
+    first = round(float(low + at * (high - low)), 3)
     return _row(name, "float", first, low=0.01, high=1.0, search=(low, high))
 
 

@@ -50,6 +50,30 @@ def test_equal_is_what_lies_within_one_percent(
     assert verdicts.shown_equal(word, ratio) is expected
 
 
+@pytest.mark.parametrize(
+    ("word", "ratio", "more", "less"),
+    [
+        ("no difference", {"mean": 0.98, "ci95": [0.9, 1.07]}, True, False),
+        ("no difference", {"mean": 1.02, "ci95": [0.93, 1.1]}, False, True),
+        ("no difference", {"mean": 1.0, "ci95": [0.9, 1.1]}, True, True),
+        ("worse", {"mean": 0.9, "ci95": [0.85, 0.95]}, False, False),  # it is rejected anyway
+        ("not confirmed", {"mean": 0.98, "ci95": [0.9, 1.07]}, False, False),
+        ("no difference", {"mean": None, "ci95": None}, False, False),
+        (
+            "no difference",
+            {"mean": None, "ci95": None, "difference": {"mean": -1.0, "ci95": [-3.0, 1.0]}},
+            True,
+            False,
+        ),
+    ],
+)
+def test_nothing_speaks_for_what_is_no_better_in_the_mean(
+    word: verdicts.Word, ratio: dict[str, Any], *, more: bool, less: bool
+) -> None:
+    assert verdicts.no_better(word, ratio, maximise=True) is more
+    assert verdicts.no_better(word, ratio, maximise=False) is less
+
+
 def study(**confirmation: Any) -> dict[str, Any]:
     return {"confirmation": {"verdict": "better", "pairs": 6, "level": 1000, **confirmation}}
 

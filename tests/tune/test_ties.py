@@ -129,6 +129,33 @@ def test_what_is_merely_not_shown_stays_the_best_with_its_warning(lab: StudyLab)
     assert conclusions.unproven(document)
 
 
+def test_what_is_no_better_in_the_mean_of_the_pairs_leaves_the_baseline(lab: StudyLab) -> None:
+    def world(start: Start) -> tuple[float, float]:
+        if start.phase != "confirm":
+            return fast(start)
+        return 20.0 + start.number % 3 + (0.1 if start.config else 0.0), 20.0
+
+    document = lab.run(world, lab.study(pairs=3))
+
+    found = document["confirmation"]
+    assert found["verdict"] == "no difference"
+    assert found["ratio"]["token_rate"]["mean"] < 1
+    assert (found["shown_equal"], found["no_better"]) == (False, True)
+    assert document["best"] == document["baseline"]
+    said = document["outcome"]["said"]
+    assert said.startswith("No difference shown at 2 users, token rate ")
+    assert said.endswith(f": {STAYS}; compared was fast=true.")
+    first = verdict_lines(document)[0]
+    assert first.startswith("fast=true against the baseline at 2 users: no difference (3 ")
+    assert first.endswith(f": {STAYS}.")
+    assert STAYS in lab.bundled()
+    assert "Mind:" not in lab.bundled()
+    assert lab.starts[-1].phase == "confirm"  # nothing that promised less is looked at
+    _, (other,), decided = sides._arms(str(lab.folder), lab.folder)
+    assert other.name.endswith(" compared")
+    assert [(one.name, one.after) for one in decided.settings] == [("fast", "true")]
+
+
 @pytest.mark.parametrize("objective", ["tpot:mean", "ttft:p50"])
 def test_where_less_is_better_a_tie_is_one_too(lab: StudyLab, objective: str) -> None:
     document = lab.run(lucky(), lab.study(objective=objective))

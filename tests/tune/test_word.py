@@ -522,6 +522,14 @@ def test_luck_is_not_told_before_the_pairs_are_whole(lab: StudyLab) -> None:
         ("bT aT aF bT", "no difference", "not confirmed"),
         ("bT aT aT bT", "no difference", "no difference"),
         ("b- a- a- b-", "better", "better"),
+        # Near a limit one run of three that misses it contradicts nothing, whoever's it is.
+        ("bT aT aF bT bT aT", "better", "better"),
+        ("bF aT aT bT bT aT", "worse", "worse"),
+        ("bF aF aT bF bF aF", "worse", "worse"),
+        # Half of the runs, or more misses than chance makes, do.
+        ("bT aT aF bT bT aF", "better", "not confirmed"),
+        ("bT aT aT bT " * 4 + "aF " * 6, "better", "not confirmed"),
+        ("bT aT aT bT " * 4 + "aF " * 2, "better", "better"),
     ],
 )
 def test_slos_go_before_the_objective(runs: str, word: Word, expected: Word) -> None:

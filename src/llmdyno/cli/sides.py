@@ -89,7 +89,7 @@ def _side(name: str) -> Side:
     folder = store.find(name)
     if _is_study(folder):
         study = _study(folder)
-        arm = "before" if verdicts.confirmed(study).is_equal else "after"
+        arm = "before" if verdicts.confirmed(study).stays else "after"
         starts = _confirmed(folder, study, arm) or [_arm(folder, study, "best")]
         return Side(name, "study", starts)
     if any((folder / file).exists() for file in (JOURNAL, SUMMARY)):
@@ -171,7 +171,7 @@ def _arms(name: str, folder: Path) -> tuple[Side, list[Side], Decided]:
         doubts=items(study, "doubts"),
         stays=bool(_in_both(before, after)),
     )
-    other = "equal" if found.is_equal else "best"
+    other = "equal" if found.is_equal else "compared" if found.stays else "best"
     sides = (Side(f"{name} baseline", "study", before), Side(f"{name} {other}", "study", after))
     return sides[0], [sides[1]], decided
 
@@ -207,11 +207,11 @@ def _arm(folder: Path, study: Document, arm: str) -> Start:
 
 
 def _settings(study: Document) -> list[Difference]:
-    """Return in which settings the winner, or what is equal, differs from the baseline."""
+    """Return in which settings the winner, or what is no better, differs from the baseline."""
     from llmdyno.knobs import show
 
     before, after = (part(study, arm, "config") for arm in ("baseline", "best"))
-    if (found := verdicts.confirmed(study)).is_equal:
+    if (found := verdicts.confirmed(study)).stays:
         after = found.config
     told = [
         (name, *(show(side[name]) if name in side else "the default" for side in (before, after)))

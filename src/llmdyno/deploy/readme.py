@@ -115,7 +115,7 @@ def _figures(study: Mapping[str, Any]) -> str:
     gain = f", {found.times}" if found.times else ""
     if conclusions.stands_alone(study):
         verdict = conclusions.conclusion(study)
-    elif found.is_equal:
+    elif found.stays:
         verdict = conclusions.decided(study)
     else:
         pairs = counted(found.pairs, "interleaved pair")

@@ -94,7 +94,7 @@ def decided(study: Document) -> str:
     """Say what whole pairs have shown, and why the baseline stays where both are equal."""
     found = verdicts.confirmed(study)
     gain = f", {found.gain}" if found.gain else ""
-    stays = f": {found.stays}; compared was {compared(study)}" if found.is_equal else ""
+    stays = f": {found.stays}; compared was {compared(study)}" if found.stays else ""
     return f"{found.opening} at {found.level}{gain} ({found.basis}){stays}."
 
 

@@ -78,7 +78,7 @@ def verdict(study: Document) -> Verdict:
     told = changes(study)
     if is_decided(study):
         at = f"at {level_of(study)} " if level_of(study) else ""
-        compared = f"compared was {conclusions.compared(study)}" if found.is_equal else ""
+        compared = f"compared was {conclusions.compared(study)}" if found.stays else ""
         beside = [f"; {one}" for one in (found.stays, compared, found.pairs_moved) if one]
         said = f"{found.opening}: {at}{told[0].said}{''.join(beside)}."
         if found.word == "no difference":

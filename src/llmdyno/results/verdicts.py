@@ -3,6 +3,7 @@
 The words themselves stand in study.json and are a contract.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ OPENINGS: Mapping[str, str] = {
     "no difference": "No difference shown",
     "worse": "Worse",
 }
+_RARE = 0.05  # what is rarer by chance is no chance
 _SHOWN_EQUAL = f"Shown equal within {100 * EQUAL_WITHIN:g} %"
 
 
@@ -55,7 +57,9 @@ def with_slo(word: Word, runs: Sequence[Mapping[str, Any]]) -> Word:
     """Return a verdict that counts the SLOs before the objective.
 
     A config that meets them in every run is better than one that never does, whatever its speed.
-    Where an arm meets them now and then only, the two must not contradict each other.
+    Near a limit a run or two that miss it show nothing: where both arms meet them in most runs, or
+    neither does, and the rest may be chance, the objective decides. Else the two must not
+    contradict each other.
 
     Args:
         word: what the objective's ratio shows.
@@ -71,7 +75,21 @@ def with_slo(word: Word, runs: Sequence[Mapping[str, Any]]) -> Word:
     if old == new:
         return word
     shown: Word = "better" if new > old else "worse"
-    return shown if {old, new} == {0.0, 1.0} or word == shown else "not confirmed"
+    if {old, new} == {0.0, 1.0} or word == shown:
+        return shown
+    alike = (old - 0.5) * (new - 0.5) > 0 and _by_chance(before, after) > _RARE
+    return word if alike else "not confirmed"
+
+
+def _by_chance(before: Sequence[bool], after: Sequence[bool]) -> float:
+    """Return how often runs that are alike meet SLOs so unequally, to this side (Fisher 1935)."""
+    fewer, more = sorted((before, after), key=lambda runs: sum(runs) / len(runs))
+    met, runs = sum(fewer) + sum(more), len(fewer) + len(more)
+    ways = sum(
+        math.comb(len(more), count) * math.comb(len(fewer), met - count)
+        for count in range(sum(more), min(len(more), met) + 1)
+    )
+    return ways / math.comb(runs, met)
 
 
 def stands_above(one: Mapping[str, Any], other: Mapping[str, Any], *, maximise: bool) -> bool:
@@ -111,6 +129,24 @@ def shown_equal(word: Word, ratio: Mapping[str, Any]) -> bool:
     return bool(low >= 1 - EQUAL_WITHIN and high <= 1 + EQUAL_WITHIN)
 
 
+def no_better(word: Word, ratio: Mapping[str, Any], *, maximise: bool) -> bool:
+    """Tell whether nothing speaks for a config: no difference is shown, and the mean is no better.
+
+    The pairs are the only runs that no search has chosen, so the baseline is the better guess then.
+
+    Args:
+        word: the verdict, by objective and SLOs.
+        ratio: as verdict() takes it.
+        maximise: whether larger is better.
+    """
+    if word != "no difference":
+        return False
+    mean, nothing = ratio["mean"], 1.0
+    if mean is None:
+        mean, nothing = ratio.get("difference", ratio)["mean"], 0.0
+    return mean is not None and bool(mean <= nothing if maximise else mean >= nothing)
+
+
 class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
     """The confirmation of a study, ready to be told."""
 
@@ -120,6 +156,7 @@ class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
     decided_by: str  # the key of the ratio that decides, e.g. "ttft_ms_p50"
     ratios: Document
     is_equal: bool = False  # whether both are shown to be equal, so that the baseline stays
+    is_no_better: bool = False  # whether nothing speaks for it, so that the baseline stays
     config: Document = {}  # what was told against the baseline; empty: an older study's
     earlier: float = 0  # pairs that were measured before the study moved to where it is now
     since: tuple[str, ...] = ()  # what has changed since
@@ -131,8 +168,9 @@ class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def stays(self) -> str:
-        """Why a config that is as good as the baseline is not the best; empty: it is not so."""
-        return "the baseline stays, as it changes nothing" if self.is_equal else ""
+        """Why a config that is no better than the baseline is not the best; empty: it is best."""
+        stays = self.is_equal or self.is_no_better
+        return "the baseline stays, as it changes nothing" if stays else ""
 
     @property
     def basis(self) -> str:
@@ -199,6 +237,7 @@ def confirmed(study: Document) -> Confirmed:
         decided_by=text(found, "decided_by") or HEADLINES[0].key,
         ratios=part(found, "ratio"),
         is_equal=found.get("shown_equal") is True,
+        is_no_better=found.get("no_better") is True,
         config=part(found, "config"),
         earlier=number(found, "earlier_pairs") or 0,
         since=tuple(texts(found, "moved_since")),

@@ -132,9 +132,10 @@ def verdict_lines(document: Mapping[str, Any]) -> list[str]:
     if conclusions.stands_alone(document):
         return [conclusions.conclusion(document), *conclusions.remarks(document)]
     headline = f"Tuned against baseline at {found.level}: {found.word} ({found.basis})."
-    if found.is_equal:
+    if found.stays:
         headline = f"{conclusions.compared(document)} against the baseline at {found.level}:"
-        headline += f" {found.word}, {found.opening[0].lower()}{found.opening[1:]}"
+        headline += f" {found.word}"
+        headline += f", {found.opening[0].lower()}{found.opening[1:]}" if found.is_equal else ""
         headline += f" ({found.basis}): {found.stays}."
     names = dict.fromkeys([found.decided_by, *(one.key for one in HEADLINES)])
     width = max(len(title(name)) for name in names) + 2

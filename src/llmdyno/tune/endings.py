@@ -128,7 +128,7 @@ def is_doubtful(step: Step) -> bool:
 
 
 def is_tie(document: Mapping[str, Any], best: Step) -> bool:
-    """Tell whether a would-be winner is shown to be equal to the baseline, which is the best then.
+    """Tell whether a would-be winner is no better than the baseline, which is the best then.
 
     Nothing that promised less is looked at after it.
 
@@ -139,7 +139,7 @@ def is_tie(document: Mapping[str, Any], best: Step) -> bool:
     found = document["confirmation"]
     stack = (found.get("engine", ""), found.get("front", ""))
     of_it = found["config"] == best.config and stack == (best.engine, best.front)
-    return bool(found["shown_equal"] and of_it)
+    return bool((found["shown_equal"] or found["no_better"]) and of_it)
 
 
 def of(

@@ -162,10 +162,11 @@ class Proof:
         return asks_s + exam_s + Ablation(self._runner, before, best).left_s(before_s + asks_s)
 
     def _better_than(self, reference: Step, expected: Expected) -> list[Step]:
-        """Return the trials that beat the baseline, best first.
+        """Return the trials that beat the baseline, best first: by their value, or as expected.
 
-        A trial that meets the SLOs comes before one that does not, whatever their values; what
-        loses requests that the baseline serves comes last.
+        One run of the baseline was lucky or not, and so was that of a trial; what the search has
+        learnt of both from all others errs less. A trial that meets the SLOs comes before one that
+        does not, whatever their values; what loses requests that the baseline serves comes last.
         """
         study, knobs = self._runner.study, self._runner.stack.knobs
         sign = 1.0 if study.objective.maximise else -1.0
@@ -184,19 +185,21 @@ class Proof:
             for step in self._runner.ledger.of("trial")
             if step.state == "measured"
             and step.value is not None
-            and rank(step) > rank(reference)
             and not same(step.config, study.baseline, knobs)
         ]
         measured.sort(key=rank, reverse=True)
-        ranks = expected(measured)
+        beats = [step for step in measured if rank(step) > rank(reference)]
+        ranks = expected([reference, *measured])
         if ranks is None:
-            return sorted(measured, key=serves, reverse=True)
-        known = {step.number: place for step, place in zip(measured, ranks, strict=True)}
+            return sorted(beats, key=serves, reverse=True)
+        known = {step.number: place for step, place in zip(measured, ranks[1:], strict=True)}
 
-        def rank_expected(step: Step) -> tuple[bool, bool, float]:
-            return serves(step), step.slo_met is not False, known[step.number]
+        def rank_expected(step: Step) -> tuple[bool, float]:
+            return step.slo_met is not False, known[step.number]
 
-        return sorted(measured, key=rank_expected, reverse=True)
+        level = reference.slo_met is not False, ranks[0]
+        found = [step for step in measured if step in beats or rank_expected(step) > level]
+        return sorted(found, key=lambda step: (serves(step), *rank_expected(step)), reverse=True)
 
     def confirm(self, before: Mapping[str, Value], best: Step) -> None:
         """Measure both configs in turn, A B B A B A A B …, each time on a fresh server.

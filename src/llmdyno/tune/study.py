@@ -36,8 +36,8 @@ it can be gone again at any time. The document's keys are a contract; its versio
         in a study over several with "engine" and "front"; "earlier_pairs" (of before the study
         moved) and "moved_since" (what has changed); in "stood" all combinations' baselines.
     30 November 2026, added: in a row of "ablation" the ratios of the SLOs' metrics, "slo_met"; in
-        "lm_eval" "dropped", tasks without a score, each with "why"; in "confirmation" "shift"; of a
-        run "answered_by".
+        "lm_eval" "dropped", tasks without a score, each with "why"; in "confirmation" "shift" and
+        "no_better"; of a run "answered_by".
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -136,8 +136,8 @@ class _Document:
     def whole(self) -> dict[str, Any]:
         baseline = self._ledger.find("baseline", 0)
         standing, confirmation, rejected = self._standing()
-        # As good as the baseline, and no better: fewer changed settings win.
-        best = None if confirmation["shown_equal"] else standing
+        # As good as the baseline, or not even that in the mean: fewer changed settings win.
+        best = None if confirmation["shown_equal"] or confirmation["no_better"] else standing
         study = self._study
         document = {
             "schema": SCHEMA,
@@ -187,7 +187,7 @@ class _Document:
             why = rejected.rejection(self._ledger, step, found, died, self._undecided)
             if why is not None:
                 word = rejected.word_of_rejected(found)
-                found = {**found, "verdict": word, "shown_equal": False}
+                found = {**found, "verdict": word, "shown_equal": False, "no_better": False}
                 of = pair_runs.stack_of(step)
                 fallen.append({"config": step.config, "why": why, "confirmation": found, **of})
                 last = found
@@ -255,9 +255,8 @@ class _Document:
         return level
 
     def _confirmation(self, best: Step | None) -> dict[str, Any]:
-        contender = None if best is None else best.contender
-        pairs = [] if contender is None else self._pairs(contender)
-        steps = [] if contender is None else self._ledger.of("confirm", contender)
+        pairs = [] if best is None else self._pairs(best.contender)
+        steps = [] if best is None else self._ledger.of("confirm", best.contender)
         objective = self._study.objective
         key = objective.key
         named = {one.key: one for one in (objective, *HEADLINES, *self._of_slos())}
@@ -274,7 +273,8 @@ class _Document:
             "slo_ratio": {one.key: ratios[one.key] for one in self._of_slos()} if pairs else {},
             "levels": self._levels(pairs, named, ratios),
             "verdict": word,
-            "shown_equal": bool(pairs) and verdicts.shown_equal(word, ratios[key]),
+            "shown_equal": verdicts.shown_equal(word, ratios[key]),
+            "no_better": verdicts.no_better(word, ratios[key], maximise=objective.maximise),
             **pair_runs.earlier(self._ledger, pairs),
             "shift": pair_runs.shifted(self._ledger, steps, self._arm_of),
             "config": best and best.config,
