@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: demo test together lint format docs site pictures packages release image clean
 
 demo: $(VENV)/.installed-cpu
-	@echo "Write a small Llama, serve it, load it, tune it, prove it: about six minutes on two cores."
+	@echo "Write a small Llama, serve it, load it, tune it, prove it: about seven minutes on two cores."
 	@$(BIN)/dyno tune --engine openvino --model tiny --quick
 
 # Four workers for two cores, and mypy beside them: most of a test's time is spent waiting for servers.

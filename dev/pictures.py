@@ -1,6 +1,6 @@
 """README's pictures and the sentence under them: of one demo, run now or before.
 
-make pictures                        runs `make demo`'s study, six minutes on two quiet cores
+make pictures                        runs `make demo`'s study, seven minutes on two quiet cores
 python dev/pictures.py STUDY CAST    draws a study that is there, with its recording
 """
 

@@ -119,7 +119,7 @@ def _run(config: dict[str, Value], seconds: float) -> dict[str, Any]:
     return found
 
 
-def _alone(config: dict[str, Value], seconds: float) -> dict[str, Any]:
+def alone(config: dict[str, Value], seconds: float) -> dict[str, Any]:
     """Run a config in a process of its own, which may die of it or hang."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -154,7 +154,7 @@ def measure(path: Path, seconds: float) -> None:
             writer.writeheader()
 
         def one(why: str, config: dict[str, Value]) -> None:
-            found = _alone(config, seconds)
+            found = alone(config, seconds)
             writer.writerow({"why": why, "config": json.dumps(config), **found})
             file.flush()
             rows.append(Row(why=why, config=config, **found))

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 _NOTHING = (
     "say what is tuned: --engine and --model, a study's file, or --quick, which tunes the built-in"
-    " model on this CPU in about six minutes. With --dry-run it shows the plan and starts nothing."
+    " model on this CPU in about seven minutes. With --dry-run it shows the plan and starts"
+    " nothing."
 )
 
 
@@ -44,7 +45,7 @@ def tune(
         option("--set", help="Set a knob of the baseline; may be repeated.", metavar="KNOB=VALUE"),
     ] = None,
     quick: Annotated[
-        bool, option("--quick", help="Use a profile for two CPU cores and about six minutes.")
+        bool, option("--quick", help="Use a profile for two CPU cores and about seven minutes.")
     ] = False,
     resume: Annotated[
         Text, option("--resume", help="Go on with a stopped study.", metavar="STUDY")
