@@ -4,8 +4,9 @@ python benchmarks/tuner/run.py [--seeds 50] [--sampler own,tpe] [--family flat,n
                                 [--write FILE] [--against FILE]
 
 `--family in-view`, the default, are the twelve that constants were chosen on; `held-out` the four
-that none was, `queues` two more, `wide` four of seven to nine knobs. `--write` keeps what each study chose; `--against` such a file of
-another version prints the differences of the same studies, seed by seed, with 95 % intervals.
+that none was, `queues` two more; `wide` four of seven to nine knobs. `--write` keeps what each
+study chose; `--against` such a file of another version prints the differences of the same studies,
+seed by seed, with 95 % intervals.
 """
 
 import argparse
