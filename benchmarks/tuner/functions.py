@@ -1,6 +1,7 @@
 """Known functions to search: eight families, four others (others.py), six held out.
 
-Those held out are in held_out.py and queues.py; memory.py has two on which failures were studied.
+Those held out are in held_out.py and queues.py; memory.py has two on which failures were studied,
+wide.py four of seven to nine knobs.
 
 Each family draws its parameters anew from a seed, so no search can be fitted to one function. A
 function is a product of effects, as the speed of a server is: batch knobs that gain until they
@@ -34,6 +35,7 @@ from parts import (
     whole_knob,
 )
 from queues import QUEUES
+from wide import WIDE
 
 
 def _batches(seed: int) -> Function:
@@ -282,7 +284,7 @@ FAMILIES: Mapping[str, Callable[[int], Function]] = {
 
 def make(family: str, seed: int) -> Function:
     """Return a family's function of that seed; the default starts, and there is more to find."""
-    families = {**FAMILIES, **MEMORY, **HELD_OUT, **QUEUES}
+    families = {**FAMILIES, **MEMORY, **HELD_OUT, **QUEUES, **WIDE}
     for again in range(50):
         function = families[family](seed + 1000 * again)
         if function.value({}) > 0:

@@ -4,8 +4,9 @@ python benchmarks/tuner/run.py [--seeds 50] [--sampler own,tpe] [--family flat,n
                                 [--write FILE] [--against FILE]
 
 `--family in-view`, the default, are the twelve that constants were chosen on; `held-out` the four
-that none was, `queues` two more. `--write` keeps what each study chose; `--against` such a file of
-another version prints the differences of the same studies, seed by seed, with 95 % intervals.
+that none was, `queues` two more; `wide` four of seven to nine knobs. `--write` keeps what each
+study chose; `--against` such a file of another version prints the differences of the same studies,
+seed by seed, with 95 % intervals.
 """
 
 import argparse
@@ -24,12 +25,19 @@ from held_out import HELD_OUT
 from memory import MEMORY
 from parts import NOISE, Floats
 from queues import QUEUES
+from wide import WIDE
 
 from llmdyno.search.samplers import SAMPLERS
 from llmdyno.search.samplers import sampler as made
 
 TRIALS = (8, 15, 30)
-GROUPS = {"in-view": FAMILIES, "memory": MEMORY, "held-out": HELD_OUT, "queues": QUEUES}
+GROUPS = {
+    "in-view": FAMILIES,
+    "memory": MEMORY,
+    "held-out": HELD_OUT,
+    "queues": QUEUES,
+    "wide": WIDE,
+}
 Chosen = dict[str, dict[str, list[float]]]  # by sampler and trials, then family: a value a seed
 
 

@@ -228,3 +228,21 @@ def test_a_search_is_more_cautious_while_what_may_fail_is_out() -> None:
         return search._impatience()
 
     assert impatience("a") < impatience("c")
+
+
+def test_in_a_space_of_many_knobs_no_neighbour_promises_much_more_than_what_is_asked() -> None:
+    number = {"kind": "int", "defaults": (("1", 8),), "search": (1, 4096), "search_log": True}
+    knobs = [row(f"knob{n}", **number) for n in range(8)]
+    search = made(knobs)
+    search.start({}, 100.0, {})
+    for n, value in enumerate((120.0, 90.0, 150.0)):
+        search.give({f"knob{n}": 512, f"knob{n + 3}": 64})
+        search.tell(value, {})
+    config = search.ask([{}])
+    assert config is not None
+    key, measured = search.space.key(config), list(search.told)
+    worth = search._worth(Points(search.space, measured))
+    best = measured[int(np.argmax(worth))]
+    around = [key, *search._beside(key)]
+    scores = search._asked_about(around, measured, best).scores
+    assert scores[0] > 0.9 * scores.max()

@@ -7,12 +7,14 @@ luckiest measurement. A space of few points is looked at as a whole.
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from llmdyno.knobs import Knob, Value
+from llmdyno.search.asked import Asked, climbed
 from llmdyno.search.feasibility import Feasibility
 from llmdyno.search.memory import Memory
 from llmdyno.search.model import Model
@@ -32,6 +34,7 @@ _BATCH_SLOPE = 0.5  # by how much the logarithm of the value is expected to rise
 _CHOICE_GAIN = 0.1  # ... and with the choice that the guide names
 _POINTS_MAX = 400  # up to so many, all points are compared
 _DRAWN = 120  # points beside the best, and anywhere
+_KNOBS_MAX = 5  # that points which are drawn cover: with more, a climb goes on from the best
 _SETTLED = 0.06  # below this share, times the chance to start, a pair is as good a question
 _PAIR_CHANCE = 0.5  # what two settings together must have to be tried without a promise
 _BAD = 1.0  # how far below the best a difference counts half, in the logarithm of the value
@@ -130,11 +133,12 @@ class OwnSearch(Memory):
         keys = [key for key in self._points(centres) if key not in taken]
         if not keys:
             return None
-        points = Points(self.space, keys)
-        chances = 1 - self._feasibility.risk(points)
-        caution = _CAUTION * self._impatience() * (1 + _CAUTION_OUT * len(self._out))
-        gains = self._promise(points, measured, centres[0])
-        chosen = int(np.argmax(gains * chances**caution * self._apart_from_out(points) ** _APART))
+        asked = self._asked_about(keys, measured, centres[0])
+        if len(self.space.axes) > _KNOBS_MAX:
+            ask = partial(self._asked_about, measured=measured, best=centres[0])
+            asked = climbed(asked, self._beside, ask, taken)
+        keys, gains, chances, scores = asked
+        chosen = int(np.argmax(scores))
         self.reason = self._why(keys[chosen], centres[0], float(chances[chosen]))
         gain = float(gains[chosen] * chances[chosen])
         if not self._logarithmic or (self._limited and not self._met):
@@ -146,6 +150,15 @@ class OwnSearch(Memory):
         here = Points(self.space, [keys[chosen]])
         self.expected_gain = float(self._gains(here, centres[0])[0] * chances[chosen])
         return keys[chosen]
+
+    def _asked_about(self, keys: Sequence[Key], measured: Sequence[Key], best: Key) -> Asked:
+        """Return what points are worth as questions."""
+        points = Points(self.space, keys)
+        chances = 1 - self._feasibility.risk(points)
+        caution = _CAUTION * self._impatience() * (1 + _CAUTION_OUT * len(self._out))
+        gains = self._promise(points, measured, best)
+        scores = gains * chances**caution * self._apart_from_out(points) ** _APART
+        return Asked(list(keys), gains, chances, scores)
 
     def _never_together(self, best: Key, taken: set[Key]) -> Key | None:
         """Return the best point with two choices changed to what was never tried together.
@@ -318,15 +331,19 @@ class OwnSearch(Memory):
         found: dict[Key, None] = {}
         axes = self.space.axes
         for centre in centres:
-            for number, axis in enumerate(axes):
-                for level in axis.levels:
-                    found[self._with(centre, {number: level})] = None
+            found.update(dict.fromkeys(self._beside(centre)))
         for _ in range(_DRAWN):
             centre = centres[int(self.draw.integers(len(centres)))]
             some = self.draw.permutation(len(axes))[: int(self.draw.integers(2, 4))]
             found[self._with(centre, {int(n): self._level(int(n)) for n in some})] = None
             found[self.space.random(self.draw)] = None
         return list(found)
+
+    def _beside(self, centre: Key) -> Iterator[Key]:
+        """Yield the points with one setting changed."""
+        for number, axis in enumerate(self.space.axes):
+            for level in axis.levels:
+                yield self._with(centre, {number: level})
 
     def _level(self, number: int) -> Value | None:
         levels = self.space.axes[number].levels
