@@ -385,9 +385,18 @@ def test_what_dies_is_replaced_until_it_dies_too_often(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("victim", ["dyno", "bentoml"])
-def test_kill_9_leaves_nothing(victim: str, tmp_path: Path) -> None:
+def test_kill_9_leaves_nothing(
+    victim: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = tmp_path / "of-user"
+    ours.mkdir()
+    monkeypatch.setenv("TMPDIR", str(ours))
     with serving(tmp_path) as service:
         processes = service.processes()
+        made = [place.parent.name for place in ours.rglob("bentoml-*") if place.is_dir()]
+        assert {*made} == {"tmp"}
+        engine = Path(f"/proc/{processes['engine']}/environ").read_bytes().split(b"\0")
+        assert f"TMPDIR={ours}".encode() in engine
 
         os.kill(processes.get(victim, service.dyno.pid), signal.SIGKILL)
 
@@ -395,6 +404,7 @@ def test_kill_9_leaves_nothing(victim: str, tmp_path: Path) -> None:
             assert service.dyno.wait(timeout=NOTICED_S) == 3
             assert "was killed by SIGKILL" in service.said()
         eventually(lambda: not any(alive(pid) for pid in processes.values()), 10)
+        assert not list(ours.glob("bentoml-*"))  # what it leaves is in the server's own folder
 
 
 def test_an_engine_that_cannot_start_is_not_tried_twice(tmp_path: Path) -> None:

@@ -189,15 +189,21 @@ class BentoFront:
         )
         require_openai(engine, inner)
         command = (*_program(folder, says), "serve", _IMPORT, "--working-dir", str(folder))
+        # What BentoML puts there stays where it is killed: with the run.
+        places = {"BENTOML_HOME": folder / "bentoml_home", "TMPDIR": _made(folder / "tmp")}
+        environment = {name: str(place) for name, place in places.items()}
+        # The engine keeps its own: the names of its sockets must be short.
+        of_engine = inner.environment.get("TMPDIR") or os.environ.get("TMPDIR")
+        own = [f"TMPDIR={of_engine}"] if of_engine else ["-u", "TMPDIR"]
         if path := os.environ.get("PYTHONPATH"):
             # What an engine finds there would take the place of BentoML's own packages.
             command = ("env", "-u", "PYTHONPATH", *command)
-            inner = msgspec.structs.replace(inner, argv=("env", f"PYTHONPATH={path}", *inner.argv))
-        write_service(folder, inner, config)
-        home = folder / "bentoml_home"
+            own.append(f"PYTHONPATH={path}")
+        write_service(
+            folder, msgspec.structs.replace(inner, argv=("env", *own, *inner.argv)), config
+        )
         launch = _service(inner, command, host, port)
-        environment = {**launch.environment, "BENTOML_HOME": str(home)}
-        return msgspec.structs.replace(launch, environment=environment)
+        return msgspec.structs.replace(launch, environment={**launch.environment, **environment})
 
     def bundle(
         self,
@@ -226,6 +232,14 @@ class BentoFront:
             wrote=_PACKAGE,
             requirements=(*REQUIREMENTS, *_requirements(engine)),
         )
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot write {folder}: {error.strerror}.") from error
+    return folder
 
 
 def _program(folder: Path, says: Callable[[str], None]) -> tuple[str, ...]:
