@@ -73,7 +73,9 @@ def shortage(error: BaseException | None) -> str | None:
 
     An event loop that cannot be made cannot be closed either: what the error came of counts.
     """
-    while error is not None:
+    known = set()
+    while error is not None and id(error) not in known:
+        known.add(id(error))
         if isinstance(error, MemoryError):
             return "memory"
         if isinstance(error, OSError) and error.errno in _SHORTAGES:

@@ -126,12 +126,10 @@ def tune(
                 "interrupted; what was measured is kept. Go on with:"
                 f" {commands.resume(folder)}{_with_store(hosts)}"
             ) from error
-        except StorageError as error:
-            raise _with_the_way_on(error, folder, hosts) from error
-        except (MemoryError, OSError, RuntimeError) as error:
-            if (lacks := shortage(error)) is None:
+        except (StorageError, MemoryError, OSError, RuntimeError) as error:
+            if (fault := _with_the_way_on(error, folder, hosts)) is None:
                 raise
-            raise DynoError(_lacking(lacks, folder, hosts)) from error
+            raise fault from error
     show_study(document, key_findings(document), sys.stderr)
     _show_end(_study_page(folder, document), document, as_json=json)
     if misses_slo(document):
@@ -209,26 +207,26 @@ def _hosts(url: str | None, study: "Study", *, dry_run: bool) -> "Hosts | None":
     return hosts
 
 
-def _lacking(lacks: str, folder: Path, hosts: "Hosts | None") -> str:
-    """Say what dyno itself has too little of, what is kept, and the command that goes on."""
-    from llmdyno.tune import commands
+def _with_the_way_on(error: Exception, folder: Path, hosts: "Hosts | None") -> DynoError | None:
+    """Return a fault of the world with what is kept and the command that goes on.
 
-    return (
-        f"there is no {lacks} left for dyno itself. What was measured is kept in {folder}; where"
-        f" there is more, go on with: {commands.resume(folder)}{_with_store(hosts)}"
-    )
-
-
-def _with_the_way_on(error: StorageError, folder: Path, hosts: "Hosts | None") -> StorageError:
-    """Return a fault of the disk with what is kept and the command that goes on."""
+    None: it is ours.
+    """
     from llmdyno.store import LEDGER
     from llmdyno.tune import commands
 
+    goes_on = f"go on with: {commands.resume(folder)}{_with_store(hosts)}"
+    if (lacks := shortage(error)) is not None:
+        return DynoError(
+            f"there is no {lacks} left for dyno itself. What was measured is kept in {folder};"
+            f" where there is more, {goes_on}"
+        )
+    if not isinstance(error, StorageError):
+        return None
     if "dyno tune --resume" in str(error) or not (folder / LEDGER).exists():
         return error
     return StorageError(
-        f"{error} What was measured is kept in {folder / LEDGER}; mend that, and go on with:"
-        f" {commands.resume(folder)}{_with_store(hosts)}"
+        f"{error} What was measured is kept in {folder / LEDGER}; mend that, and {goes_on}"
     )
 
 
