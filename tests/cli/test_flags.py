@@ -304,7 +304,7 @@ def test_a_file_with_what_excludes_each_other_is_refused_by_both_names(
         ({"max_tokens": 9}, {"name": "chat-system", "osl": None, "max_tokens": 9}),
         (
             {"workload": "trace", "dataset": "t.jsonl"},
-            {"name": "trace", "arrival": "trace", "ramp_s": None, "duration_s": 14.0},
+            {"name": "trace", "arrival": "trace", "ramp_s": None, "duration_s": 12.0},
         ),
     ],
 )
