@@ -358,14 +358,14 @@ def test_a_benchmark_agrees_with_the_servers_own_count(
     done = dyno(
         *("bench", "--url", url_of(launch, wire), "--metrics-url", launch.metrics_url),
         *("-c", "30", "--workers", str(workers)),
-        *("--duration", "4s", "--ramp", "1s", "--isl", "16", "--osl", "24", "--no-calibration"),
+        *("--requests", "60", "--ramp", "1s", "--isl", "16", "--osl", "24", "--no-calibration"),
         "--json",
     )
 
     assert done.returncode == 0, done.stderr
     level = last_json(done.stdout)["levels"][0]
     assert level["requests"]["failed"] == 0
-    assert level["requests"]["completed"] > 30
+    assert level["requests"]["completed"] == 60
     assert level["tokens"]["source"] == "usage"
     assert level["tokens"]["output"] == 24 * level["requests"]["completed"]
     assert level["server"]["kind"] == "llmdyno"

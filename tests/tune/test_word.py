@@ -498,6 +498,32 @@ def test_what_met_the_slo_by_luck_gives_way_to_the_next(
     assert lab.starts == []
 
 
+@pytest.mark.parametrize("next_meets", [True, False])
+def test_a_winner_that_misses_what_it_had_met_is_kept_until_none_meets_it(
+    lab: StudyLab, *, next_meets: bool
+) -> None:
+    """The baseline misses it, too; the lucky one is twice as fast, the next one a little."""
+
+    def world(start: Start) -> tuple[float, float]:
+        wobble, late = 1 + 0.002 * (start.number % 2), start.phase == "confirm"
+        if start.config.get("fast"):
+            return 10.0 * wobble, 300.0 if late else 30.0
+        if start.config.get("idle") == "b":
+            return 18.0 * wobble, 300.0 if late and not next_meets else 40.0
+        return 20.0 * wobble, 300.0
+
+    given = [{"fast": True}, {"idle": "b"}]
+    asked = lab.study(slo="ttft:p99<100ms", search="fast,idle", candidates=given, trials=2)
+    document = lab.run(world, asked)
+
+    assert document["rejected"] == []
+    assert document["best"]["config"] == (given[1] if next_meets else given[0])
+    assert document["confirmation"]["verdict"] == "better"
+    assert [row["knob"] for row in document["ablation"]] == ["idle" if next_meets else "fast"]
+    assert lab.run(world, asked)["outcome"] == document["outcome"]
+    assert lab.starts == []
+
+
 def test_luck_is_not_told_before_the_pairs_are_whole(lab: StudyLab) -> None:
     def world(start: Start) -> tuple[float, float]:
         if start.phase == "confirm" and start.number > 6:

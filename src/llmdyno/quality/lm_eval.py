@@ -56,9 +56,7 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     scores: list[Score]
     dropped: dict[str, str] = {}  # the tasks whose scores would mean nothing, and why
-    # The tasks at which lm-eval failed, and how. Of a version that did not tell them apart they
-    # are among those dropped.
-    failed: dict[str, str] = {}
+    failed: dict[str, str] = {}  # those at which lm-eval failed, and how; older ones are dropped
 
     def without(self, tasks: Collection[str], why: str) -> "Scores":
         """Return the scores but for those of some tasks, whose names are kept with the reason."""
@@ -69,12 +67,8 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
 
     def completed(self, by: "Scores") -> "Scores":
         """Return the scores with those of tasks that had failed, and were asked once more."""
-        return msgspec.structs.replace(
-            self,
-            scores=[*self.scores, *by.scores],
-            dropped={**self.dropped, **by.dropped},
-            failed=by.failed,
-        )
+        dropped = {**self.dropped, **by.dropped}
+        return msgspec.structs.replace(by, scores=[*self.scores, *by.scores], dropped=dropped)
 
 
 @cache

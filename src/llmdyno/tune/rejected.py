@@ -65,13 +65,11 @@ def _met_by_luck(ledger: Ledger, best: Step, confirmation: Mapping[str, Any]) ->
     One that is better all the same stays: the baseline misses them as often. Nothing is told before
     the pairs are whole.
     """
-    trials = [step for step in ledger.of("trial") if step.config == best.config]
-    alike = [step for step in trials if (step.engine, step.front) == (best.engine, best.front)]
-    if not any(step.slo_met for step in (best, *alike)):
+    if not claims_slo(ledger, best) or confirmation["verdict"] == "better":
+        return None
+    if not misses_mostly(confirmation):
         return None
     before, after = slo_met(confirmation)
-    if confirmation["verdict"] == "better" or 2 * sum(after) >= len(after):
-        return None
     if not has_its_pairs(ledger, best.contender, confirmation["pairs"]):
         return None
     missed, of_baseline = len(after) - sum(after), len(before) - sum(before)
@@ -79,6 +77,19 @@ def _met_by_luck(ledger: Ledger, best: Step, confirmation: Mapping[str, Any]) ->
         f"met the SLOs by luck: it misses them in {missed} of {counted(len(after), 'run')} of the"
         f" pairs, the baseline in {of_baseline} of {len(before)}"
     )
+
+
+def claims_slo(ledger: Ledger, best: Step) -> bool:
+    """Tell whether a would-be winner has met the SLOs in its trial or in full."""
+    trials = [step for step in ledger.of("trial") if step.config == best.config]
+    alike = [step for step in trials if (step.engine, step.front) == (best.engine, best.front)]
+    return any(step.slo_met for step in (best, *alike))
+
+
+def misses_mostly(confirmation: Mapping[str, Any]) -> bool:
+    """Tell whether a config misses the SLOs in most of its runs of the pairs."""
+    _, after = slo_met(confirmation)
+    return 2 * sum(after) < len(after)
 
 
 def slo_met(confirmation: Mapping[str, Any]) -> tuple[list[bool], list[bool]]:

@@ -39,6 +39,7 @@ from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.parallel import ParallelTrials
 from llmdyno.tune.proof import Proof
 from llmdyno.tune.reference import reference_of
+from llmdyno.tune.rejected import claims_slo, misses_mostly
 from llmdyno.tune.runner import Runner
 from llmdyno.tune.search import space
 from llmdyno.tune.spec import Study
@@ -208,30 +209,50 @@ class Tuner:
         self._trials.run(self._told)
 
     def _prove(self, baseline: Step) -> None:
-        """Confirm the best config; if it dies or is worse, the next best."""
+        """Confirm the best config; if it dies or is worse, the next best.
+
+        One that is better and misses the SLOs that it had met is kept, and those that have met
+        them, too, are looked at first.
+        """
         proof, runner = self._proof, self._runner
         reference = reference_of(runner.ledger)  # lanes may have been left out since
         assert reference is not None, "trials come after it"
+        spare: Step | None = None
         for best in proof.contenders(reference, self._trials.expected):
+            if spare is not None and not claims_slo(runner.ledger, best):
+                break
             proof.confirm(baseline.config, best)
             document = study_document(runner.folder, runner.ledger, self.stack)
             if endings.is_tie(document, best):
                 return
             if document["best"]["config"] == best.config:
-                if proof.compare_answers(best):
-                    proof.ablate(baseline.config, best)
-                    alive = died(runner.ledger, best, self.stack.knobs) is None
-                    if alive and proof.examine(best):
-                        return
+                lucky = claims_slo(runner.ledger, best) and misses_mostly(document["confirmation"])
+                if lucky and spare is None:
+                    runner.say(f"  {describe(best.config)} misses the SLOs that it had met.")
+                    spare = best
+                    continue
+                if self._completed(baseline, best):
+                    return
                 document = study_document(runner.folder, runner.ledger, self.stack)
             whys = [one["why"] for one in document["rejected"] if one["config"] == best.config]
             runner.say(f"  {describe(best.config)} {(whys or ['does not do better'])[0]}.")
+        if spare is not None and self._completed(baseline, spare):
+            return
         mended = runner.ledger.mended
         runner.check_machine()  # all may have failed because it does not work any more
         if runner.ledger.mended > mended:
             return  # trials are to be measured again
         if is_left(runner.ledger, self.stack.knobs):  # the gate has let none of them win
             runner.settle()
+
+    def _completed(self, baseline: Step, best: Step) -> bool:
+        """Measure what follows the pairs of a winner; tell whether it lives on."""
+        proof = self._proof
+        if not proof.compare_answers(best):
+            return False
+        proof.ablate(baseline.config, best)
+        alive = died(self._runner.ledger, best, self.stack.knobs) is None
+        return alive and proof.examine(best)
 
     # How the baseline is measured.
 
