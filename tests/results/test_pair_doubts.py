@@ -45,3 +45,17 @@ def test_one_name_or_none_and_the_names_of_two_engines_are_no_doubt() -> None:
     assert found(run(0, "before"), run(0, "after")) == {}
     assert found(run(0, "before", "m", engine="a"), run(0, "after", "M", engine="b")) == {}
     assert found(run(0, "before", "m"), run(0, "after", "n", asked="n")) == {}
+
+
+def test_a_run_in_which_the_server_stood_still_is_named_if_the_others_went_on() -> None:
+    runs = [run(0, "before"), run(0, "after"), run(1, "after"), run(1, "before")]
+    runs[1]["doubts"] = ["held-back-stream", "short-window"]
+
+    assert found(*runs) == {
+        "doubtful-pairs": "Runs of the pairs have doubts of their own: held-back-stream in 1 of 2"
+        " runs of the tuned."
+    }
+
+    for one in runs:
+        one["doubts"] = ["held-back-stream"]
+    assert found(*runs) == {}

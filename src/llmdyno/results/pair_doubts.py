@@ -19,6 +19,8 @@ FAULTS = (
     *("rate-not-delivered", "users-not-reached", "server-not-ours-alone", "gpu-throttled"),
     *("several-models", "changed-speed", "stood-still", STOPPED),
 )
+# Likewise, if they are in fewer than half of the runs: in those the server stood still for a while.
+_ODD = ("held-back-stream", "no-steady-window")
 _ARMS = {"before": "baseline", "after": "tuned"}
 
 Finding = tuple[str, str]  # code and text
@@ -110,10 +112,11 @@ def _renamed(runs: Sequence[Document]) -> list[Finding]:
 def _doubtful(runs: Sequence[Document]) -> list[Finding]:
     of_arm = Counter(_arm(run) for run in runs)
     found = Counter((code, _arm(run)) for run in runs for code in set(texts(run, "doubts")))
+    odd = [code for code in _ODD if 2 * sum(found[code, arm] for arm in of_arm) < len(runs)]
     told = [
         f"{code} in {found[code, arm]} of {counted(of_arm[arm], 'run')} of the {arm}"
         f"{_lost(runs, arm) if code == 'failed-requests' else ''}"
-        for code in FAULTS
+        for code in (*FAULTS, *odd)
         for arm in _ARMS.values()
         if found[code, arm]
     ]
