@@ -45,3 +45,14 @@ def test_a_climb_ends_where_all_around_was_looked_at() -> None:
     every = [(a, b, c) for a in range(5) for b in range(5) for c in range(5)]
     assert climbed(ask(every), beside, counted, set()).keys == every
     assert asked == []
+
+
+def test_a_climb_ends_where_nothing_around_is_better() -> None:
+    calls: list[int] = []
+
+    def counted(keys: Sequence[Key]) -> Asked:
+        calls.append(len(keys))
+        return ask(keys)
+
+    assert climbed(ask([BEST, (0, 0, 0)]), beside, counted, set()).tops(1) == [BEST]
+    assert len(calls) == 1

@@ -8,7 +8,7 @@ import numpy as np
 from llmdyno.search.space import Floats, Key
 
 _STEPS = 4  # of a climb, at most
-_TOPS = 3  # points that a step looks around
+_TOPS = 2  # points that a step looks around
 
 
 class Asked(NamedTuple):
@@ -37,6 +37,8 @@ def climbed(
 ) -> Asked:
     """Return the points with those that a climb from the best of them looked at.
 
+    It ends where nothing around the best is better.
+
     Args:
         asked: to begin with.
         near: what lies around a point.
@@ -49,5 +51,7 @@ def climbed(
         new = [key for key in around if key not in seen]
         if not new:
             break
-        asked = asked.joined(ask(new))
+        before, asked = asked, asked.joined(ask(new))
+        if asked.tops(1) == before.tops(1):
+            break
     return asked

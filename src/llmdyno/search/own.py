@@ -134,7 +134,7 @@ class OwnSearch(Memory):
         if not keys:
             return None
         asked = self._asked_about(keys, measured, centres[0])
-        if len(self.space.axes) > _KNOBS_MAX:
+        if len(self.space.axes) > _KNOBS_MAX and not self._out:  # what is out makes it slow
             ask = partial(self._asked_about, measured=measured, best=centres[0])
             asked = climbed(asked, self._beside, ask, taken)
         keys, gains, chances, scores = asked
