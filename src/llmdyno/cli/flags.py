@@ -37,7 +37,7 @@ QUICK: Given = {
     "interval": "2s",
     "trials": 12,
     "pairs": 3,
-    "budget": "500s",
+    "budget": "460s",
     "hang": "30s",
 }
 
