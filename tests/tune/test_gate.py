@@ -194,7 +194,7 @@ def test_an_engine_that_is_replaced_before_one_is_asked_stops_the_study(
 
     monkeypatch.setattr(Gate, "_ask", lambda _, config, __: ask(config, answers(LENGTH)))
     scores = Scores(version="", scores=[])
-    monkeypatch.setattr(Exam, "_scores", lambda _, __, config, ___: ask(config, scores))
+    monkeypatch.setattr(Exam, "_scores", lambda _, __, config, *___: ask(config, scores))
     monkeypatch.setattr(lm_eval, "require", lambda *_: None)
     monkeypatch.setattr(likelihoods, "require", lambda *_: None)
     study = lab.study(**({"quality": True} if asks == "quality" else {"lm_eval": "t"}))
