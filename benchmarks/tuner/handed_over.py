@@ -245,12 +245,12 @@ def _true_of(
 
 
 def is_false(one: Mapping[str, Any]) -> bool:
-    """Tell whether a verdict contradicts the truth; "no difference" does where it is above 10 %."""
+    """Tell whether a verdict contradicts the truth, or leaves open what is more than 10 % apart."""
     if one["ratio"] is None:
         return one["verdict"] in {"better", "worse"}
     before, after = one["meets"]
     better = after if before != after else one["ratio"] > 1
-    if one["verdict"] == "no difference":
+    if one["verdict"] in {"no difference", "not confirmed"}:
         return abs(math.log(one["ratio"])) > math.log(1.1) or before != after
     return one["verdict"] == ("worse" if better else "better")
 
