@@ -1,43 +1,8 @@
 """The study document: a ledger and its runs' journals in, study.json out.
 
 As with a run's summary there is one way from what was measured to what is said of it, this one, and
-it can be gone again at any time. The document's keys are a contract; its version's history:
-
-    llmdyno.study/1 (November 2026): the first.
-    28 November 2026, added: "doubts". For an older document study_doubts.py finds them on reading.
-    28 November 2026, added: "engine_args", what --engine-arg gave; an older document has none.
-    28 November 2026, added: "outcome" (how the study ended, in a sentence), "slo_outcome" (who
-    meets the SLOs), "rejected" (would-be winners that died or were worse), "stopped", "moves",
-    "beside"; "place" of trials and runs. In a study over engines and fronts "combinations", and
-    "engine" and "front" of trials, runs, baseline and best; such a study's are the
-    winner's. A verdict of too few pairs is "not confirmed".
-    28 November 2026, added: "interactions"; "pairs" and "matters" of an ablation's row;
-        "bottleneck" of a trial; "quality". If one knob changed, its row holds the ratios of the
-        confirmation.
-    29 November 2026, added: in "confirmation" "slo_ratio", "levels" (the ratios of each level that
-        the pairs measured), "drift" of a ratio (a factor, first run to last); "hand" as what ended
-        the trials, in "outcome" "ended_by".
-    29 November 2026, added: the state "pruned" of a trial that was ended early, with "pruned" (why,
-        and the interval of its value if that is known); else it is null. In "outcome"
-        "expected_gain", where "ended_by" is "patience", and "pruned", how many trials were.
-    29 November 2026, added: "lanes" of a study with --parallel, else null; "device" (what part of
-        the machine a trial had; null: all) and "beside" (how many ran with it at most) of a trial;
-        in "lanes" "value", what all lanes made of the baseline, and "alone", what it made alone.
-    29 November 2026, added: in "quality" "lm_eval", the scores of --lm-eval's tasks; "starts" of a
-        confirmation (how often each arm was started, and the classes of those that failed).
-    29 November 2026, added: of a confirmation's runs "sitting" (which process measured it),
-        "failed_before" (the classes of the tries that failed), "requests" and "doubts" (codes) of
-        the level that decides.
-    29 November 2026, added: "doubts" (codes) of a trial; "withdrawn": "id", "config", "why",
-        "failed" (null: it has not ended); in "slo_outcome" "faster" (null: none), a trial
-        that beats the baseline but for the SLOs; "stood", steps in which dyno was stopped.
-    29 November 2026, added: in "confirmation" "shown_equal" (both are equal within 1 %, so that
-        "best" is the baseline) and "config" (what was told against the baseline; null: nothing),
-        in a study over several with "engine" and "front"; "earlier_pairs" (of before the study
-        moved) and "moved_since" (what has changed); in "stood" all combinations' baselines.
-    30 November 2026, added: in a row of "ablation" the ratios of the SLOs' metrics, "slo_met"; in
-        "lm_eval" "dropped", tasks without a score, each with "why"; in "confirmation" "shift" and
-        "no_better"; of a run "answered_by".
+it can be gone again at any time. The document's keys are a contract; docs/documents.md says what
+came to them, and when.
 """
 
 from collections.abc import Collection, Mapping, Sequence
