@@ -60,14 +60,14 @@ def _ended(failure: str | None) -> str:
 
 
 def _met_by_luck(ledger: Ledger, best: Step, confirmation: Mapping[str, Any]) -> str | None:
-    """Say that a config had met the SLOs and misses them in most of its pairs.
+    """Say that a config had met the SLOs and misses them in half of its pairs or more.
 
     One that is better all the same stays: the baseline misses them as often. Nothing is told before
     the pairs are whole.
     """
     if not claims_slo(ledger, best) or confirmation["verdict"] == "better":
         return None
-    if not misses_mostly(confirmation):
+    if not misses_often(confirmation):
         return None
     before, after = slo_met(confirmation)
     if not has_its_pairs(ledger, best.contender, confirmation["pairs"]):
@@ -86,10 +86,10 @@ def claims_slo(ledger: Ledger, best: Step) -> bool:
     return any(step.slo_met for step in (best, *alike))
 
 
-def misses_mostly(confirmation: Mapping[str, Any]) -> bool:
-    """Tell whether a config misses the SLOs in most of its runs of the pairs."""
+def misses_often(confirmation: Mapping[str, Any]) -> bool:
+    """Tell whether a config misses the SLOs in half of its runs of the pairs, or in more."""
     _, after = slo_met(confirmation)
-    return 2 * sum(after) < len(after)
+    return bool(after) and 2 * sum(after) <= len(after)
 
 
 def slo_met(confirmation: Mapping[str, Any]) -> tuple[list[bool], list[bool]]:

@@ -39,7 +39,7 @@ from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.parallel import ParallelTrials
 from llmdyno.tune.proof import Proof
 from llmdyno.tune.reference import reference_of
-from llmdyno.tune.rejected import claims_slo, misses_mostly
+from llmdyno.tune.rejected import claims_slo, misses_often
 from llmdyno.tune.runner import Runner
 from llmdyno.tune.search import space
 from llmdyno.tune.spec import Study
@@ -226,7 +226,7 @@ class Tuner:
             if endings.is_tie(document, best):
                 return
             if document["best"]["config"] == best.config:
-                lucky = claims_slo(runner.ledger, best) and misses_mostly(document["confirmation"])
+                lucky = claims_slo(runner.ledger, best) and misses_often(document["confirmation"])
                 if lucky and spare is None:
                     runner.say(f"  {describe(best.config)} misses the SLOs that it had met.")
                     spare = best
