@@ -24,7 +24,7 @@ def test_noise_is_that_of_equal_runs() -> None:
         confirmed(3, 100),
     ]
 
-    assert noise_of(even) == (0.01**2, 2)
+    assert noise_of(even) == pytest.approx((0.0, 2))
     assert noise_of(even[:2]) == PRIOR
     more = noise_of([*even, confirmed(4, 120), confirmed(5, 240, a=True)])
     assert more.freedom == 4
@@ -48,4 +48,5 @@ def test_a_sum_of_effects_is_known_less_well_than_each() -> None:
     noise = Spread(0.05**2, 8)
 
     assert beyond(noise, 1, 1, 1) == pytest.approx(math.sqrt(3) * beyond(noise, 1))
+    assert beyond(Spread(0.0, 2), 1) == pytest.approx(2 * 0.01 * math.sqrt(2))  # never quite equal
     assert beyond(noise, 4) == pytest.approx(beyond(noise, 1) / 2)

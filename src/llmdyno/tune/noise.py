@@ -8,7 +8,7 @@ from llmdyno.results.stats import Spread, student_quantile
 from llmdyno.tune.entries import Step
 from llmdyno.tune.ledger import Ledger
 
-_NOISE_MIN = 0.01  # of a run's value: equal runs never agree better
+_FAR_MIN = 2 * 0.01  # of a run's value: equal runs never agree better than to 1 %
 
 
 def spreads_before(ledger: Ledger, *, across_lanes: bool = False) -> list[Spread]:
@@ -80,8 +80,8 @@ def beyond(noise_of_run: Spread, *pairs: int) -> float:
         noise_of_run: of the logarithm of a run's value; see noise_of().
         pairs: so many were measured of each effect.
     """
-    error = math.sqrt(noise_of_run.variance * sum(2 / max(1, one) for one in pairs))
-    return student_quantile(noise_of_run.freedom) * error
+    far = student_quantile(noise_of_run.freedom) * math.sqrt(noise_of_run.variance)
+    return max(far, _FAR_MIN) * math.sqrt(sum(2 / max(1, one) for one in pairs))
 
 
 def noise_of(confirmed: Sequence[Step]) -> Spread:
@@ -91,10 +91,5 @@ def noise_of(confirmed: Sequence[Step]) -> Spread:
         if step.state == "measured" and step.value and step.value > 0:
             key = f"{step.engine} {step.front} {sorted(step.config.items())}"
             arms.setdefault(key, []).append(math.log(step.value))
-    freedom = sum(len(values) - 1 for values in arms.values())
-    if not freedom:
-        return PRIOR
-    squares = sum(
-        _spread(values).variance * (len(values) - 1) for values in arms.values() if len(values) > 1
-    )
-    return Spread(max(_NOISE_MIN**2, squares / freedom), freedom)
+    known = [_spread(logs) for logs in arms.values() if len(logs) > 1]
+    return _pooled(known) if known else PRIOR
