@@ -182,7 +182,7 @@ def test_a_container_that_is_stopped_at_once_ends(started: dict[str, str]) -> No
 def test_what_dyno_itself_has_too_little_of_is_a_sentence_and_not_status_1(
     error: Exception, lacks: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """1, as a traceback has it, says that an SLO was missed."""
+    """1, as Python ends by itself, says that an SLO was missed."""
 
     def part() -> int:
         try:
@@ -194,9 +194,15 @@ def test_what_dyno_itself_has_too_little_of_is_a_sentence_and_not_status_1(
     assert capsys.readouterr().err.startswith(f"dyno: there is no {lacks} left for dyno itself")
 
 
-def test_another_error_is_ours_and_keeps_its_traceback() -> None:
+def test_another_error_is_ours_and_shows_its_traceback_with_a_status_of_its_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     def part() -> int:
         raise RuntimeError("ours")
 
-    with pytest.raises(RuntimeError, match="ours"):
-        _ended(part)
+    assert _ended(part) == 70
+
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("Traceback")
+    assert lines[-2] == "RuntimeError: ours"
+    assert lines[-1].startswith("dyno: a fault of dyno itself")

@@ -103,6 +103,8 @@ def top(
         raise typer.Exit
 
 
+_OWN_FAULT = 70  # EX_SOFTWARE of sysexits.h; 1, as Python ends, would say that an SLO was missed
+
 # Of what is imported nothing is garbage; looking for some costs a tenth of a start.
 _COLLECTIONS = (50_000, 20, 100)
 
@@ -171,8 +173,12 @@ def _ended(part: Callable[[], int | None]) -> int:
     except DynoError as error:
         say(f"dyno: {error}")
         return error.exit_status
-    except (MemoryError, OSError, RuntimeError) as error:
-        if (lacks := shortage(error)) is None:
-            raise
-        say(f"dyno: there is no {lacks} left for dyno itself; what was written is kept.")
-        return DynoError.exit_status  # 1, as of a traceback, would say that an SLO was missed
+    except Exception as error:  # noqa: BLE001  whatever is left is our own fault
+        if (lacks := shortage(error)) is not None:
+            say(f"dyno: there is no {lacks} left for dyno itself; what was written is kept.")
+            return DynoError.exit_status
+        import traceback  # seldom needed
+
+        traceback.print_exc()
+        say("dyno: a fault of dyno itself, which the lines above show; what was written is kept.")
+        return _OWN_FAULT

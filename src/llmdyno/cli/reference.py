@@ -29,6 +29,7 @@ document.
 | 1 | done, but an SLO or a limit of `--fail-on` was missed |
 | 2 | wrong usage or config; nothing was started |
 | 3 | the server or an engine failed, or `--fail-on` could compare nothing |
+| 70 | a fault of dyno itself, with its traceback: please report it |
 | 130 | interrupted; the results so far are kept |
 """
 
