@@ -1,8 +1,11 @@
 """The coarse pass: many servers and loads at once, in a closed form that is iterated.
 
-Arrivals are spread evenly here: n sequences with answers of O tokens end n/O a step, so that many
-prompts come in, and by Poisson's law 1 - exp(-n/O) of the steps have prompts among them. What it
-leaves out (users in step, ends of chunks, preemption) the simulation in schedule.py has.
+n sequences with answers of O tokens end n/O a step, so that many prompts come in. How many of them
+share a step follows from how long steps are: what comes during one is in the next. Users of a
+closed loop whose answers are equally long come as close together, cycle after cycle, as they
+started: 100 users with a ramp of 2 s ask 50 times a second for 2 s, and then not until their
+answers end. Others come by Poisson's law. What is left out (how users in step scatter and gather,
+ends of chunks, preemption) the simulation in schedule.py has.
 """
 
 from collections.abc import Sequence
@@ -22,7 +25,10 @@ _DAMPING = 0.5
 
 
 class CoarseLoads(msgspec.Struct, frozen=True):
-    """A load for each server; arrays of one length. `users` counts where `rate` is 0."""
+    """A load for each server; arrays of one length. `users` counts where `rate` is 0.
+
+    `together_s`: in so many seconds users start, and so they ask again; inf: at any time.
+    """
 
     users: np.ndarray
     rate: np.ndarray
@@ -30,6 +36,7 @@ class CoarseLoads(msgspec.Struct, frozen=True):
     uncached: np.ndarray
     answer: np.ndarray
     duration_s: np.ndarray
+    together_s: np.ndarray
     think_s: float = 0.01
 
 
@@ -55,6 +62,7 @@ class Stack(msgspec.Struct, frozen=True):
     merges: np.ndarray
     ahead: np.ndarray
     mixes: np.ndarray
+    interval: np.ndarray
     writes: np.ndarray
     wake_s: np.ndarray  # 0: it tells all streams at once
     step_wakes: np.ndarray
@@ -96,6 +104,7 @@ def stack(servers: Sequence[Server]) -> Stack:
         merges=column("rules", "merges"),
         ahead=column("rules", "ahead"),
         mixes=column("rules", "mixes"),
+        interval=column("rules", "interval"),
         writes=column("rules", "writes"),
         wake_s=waking("wake_s"),
         step_wakes=waking("a_step"),
@@ -127,12 +136,13 @@ def solve(servers: Stack, loads: CoarseLoads, theta: np.ndarray) -> CoarseAnswer
     )
     running = np.minimum(places, np.where(is_open, loads.rate * answer * 0.01, loads.users))
     running = np.maximum(running, 1e-3)
+    steps = Steps(np.ones_like(running), running)
     pipelines = bool(np.any(servers.work.batches > 1) and np.any(is_open))
     for _ in range(_ROUNDS):
         if pipelines:
             some = under_way(servers.work.batches, running)
             time.batches = np.where(is_open, some, servers.work.batches)  # type: ignore[assignment]
-        tpot_s, ttft_s = _latencies(servers, loads, time, running)
+        tpot_s, ttft_s, steps = _latencies(servers, loads, time, running, steps)
         e2e_s = ttft_s + (answer - 1) * tpot_s
         wanted = np.where(
             is_open, loads.rate * e2e_s, loads.users * e2e_s / (e2e_s + loads.think_s)
@@ -155,31 +165,93 @@ def solve(servers: Stack, loads: CoarseLoads, theta: np.ndarray) -> CoarseAnswer
     )
 
 
+class Steps(msgspec.Struct, frozen=True):
+    """What is in a step on average: prompts of one that has any, and sequences that decode."""
+
+    prompts: np.ndarray
+    decodes: np.ndarray
+
+
 def _latencies(
-    servers: Stack, loads: CoarseLoads, time: StepTime, running: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return TPOT and TTFT without queueing for a place, in seconds."""
-    context = running * (loads.prompt + loads.answer / 2)
-    coming = running / loads.answer  # prompts a step
-    budget = np.maximum(1.0, servers.tokens - running * servers.mixes)
-    share = np.minimum(1.0, np.maximum(1 - np.exp(-coming), coming * loads.uncached / budget))
-    chunk = np.minimum(budget, coming * loads.uncached / share)
-    beside = np.where(servers.mixes > 0, running, 1e-9)
+    servers: Stack, loads: CoarseLoads, time: StepTime, running: np.ndarray, last: Steps
+) -> tuple[np.ndarray, np.ndarray, Steps]:
+    """Return TPOT and TTFT without queueing for a place, in seconds, and what is in a step.
+
+    `last`: what was in a step by the round before.
+    """
+    decodes = last.decodes
+    context = decodes * (loads.prompt + loads.answer / 2)
+    coming = decodes / loads.answer  # prompts a step
+    budget = np.maximum(1.0, servers.tokens - decodes * servers.mixes)
+    prompts = np.maximum(last.prompts, coming)
+    chunk = np.minimum(budget, prompts * loads.uncached)
+    prompts = chunk / loads.uncached
+    share = np.minimum(1.0, coming / prompts)
+    beside = np.where(servers.mixes > 0, decodes, 1e-9)
     row = np.maximum(1.0, (1 - share) / np.maximum(share, 1e-6))  # steps of decodes in a row
-    decode_s = time.seconds(running, context, cold=mean_cold(row))  # type: ignore[arg-type]
+    decode_s = time.seconds(decodes, context, cold=mean_cold(row))  # type: ignore[arg-type]
     seen = chunk * (loads.prompt - loads.uncached / 2)
-    mixed_s = time.seconds(beside, context * servers.mixes, chunk, seen, coming / share, 1.0)  # type: ignore[arg-type]
+    mixed_s = time.seconds(beside, context * servers.mixes, chunk, seen, prompts, 1.0)  # type: ignore[arg-type]
     tpot_s = np.where(
         servers.mixes > 0, (1 - share) * decode_s + share * mixed_s, decode_s + share * mixed_s
     )
-    handover_s = running * time.token_api_s * servers.writes / servers.servers
-    least_s = handover_s * np.where(running <= servers.merges, MERGED, 1.0)
+    handover_s = decodes * time.token_api_s * servers.writes / servers.servers
+    least_s = handover_s * np.where(decodes <= servers.merges, MERGED, 1.0)
     tpot_s = np.maximum(tpot_s, least_s)  # who is written to more slowly than steps go
     passes_s = (API_PASSES - 0.5) * api_pass_s(handover_s, tpot_s)
     api_s = time.api_s * (LATENCY_REQUESTS + 1) + passes_s
+    gathered, wait_s = _gathered(servers, loads, coming / tpot_s, running, decode_s, mixed_s)
+    own_s = time.prompt_s(loads.uncached)
+    gathered = np.minimum(gathered, _grown(loads, np.maximum(decode_s, mixed_s - prompts * own_s), own_s))
     steps = np.maximum(1.0, loads.uncached / budget)
-    ttft_s = api_s + (0.5 + servers.ahead) * tpot_s + steps * mixed_s + handover_s
-    return tpot_s, rounded_max(ttft_s, _turn_s(servers, time, running, context, share, tpot_s))  # type: ignore[return-value,arg-type]
+    ttft_s = api_s + (0.5 + servers.ahead) * wait_s + steps * mixed_s + handover_s
+    turn_s = _turn_s(servers, time, decodes, context, share, tpot_s)
+    ttft_s = rounded_max(ttft_s, turn_s)  # type: ignore[assignment,arg-type]
+    answering_s = (loads.answer - 1) * tpot_s
+    still = running * answering_s / (answering_s + ttft_s)
+    found = Steps(
+        prompts + _DAMPING * (np.minimum(gathered, running) - prompts),
+        decodes + _DAMPING * (np.maximum(still, 1e-3) - decodes),
+    )
+    return tpot_s, ttft_s, found
+
+
+def _gathered(
+    servers: Stack,
+    loads: CoarseLoads,
+    rate: np.ndarray,
+    running: np.ndarray,
+    decode_s: np.ndarray,
+    mixed_s: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the prompts of a step that has any, and how long the step is that a prompt meets.
+
+    While users come at some rate, a step of s seconds is followed by one of prompts with the
+    probability 1 - exp(-rate x s). `rate` is that of all the time, in requests a second.
+    """
+    closely = np.maximum(rate, loads.users / loads.together_s)
+    none = np.exp(-closely * mixed_s)
+    some = np.maximum(1e-12, -np.expm1(-closely * decode_s))
+    between = none / some  # steps of decodes from one of prompts to the next
+    between = np.where(servers.writes > 0, between, np.maximum(1.0, between))
+    held = (servers.interval > 0) & (running >= servers.sequences / 2)
+    between = np.where(held, np.maximum(servers.interval, between), between)
+    prompts = closely * (mixed_s + between * decode_s)
+    met_s = (mixed_s**2 + between * decode_s**2) / (mixed_s + between * decode_s)
+    return prompts, met_s
+
+
+def _grown(loads: CoarseLoads, first_s: np.ndarray, prompt_s: np.ndarray) -> np.ndarray:
+    """Return how many prompts share a step at most, on average, before all users have asked.
+
+    A step of prompts gathers those of the next, which so takes longer, and gathers more. While each
+    second of prompts lets a second of them come, steps grow by `first_s` from one to the next, and
+    n of them take first_s x n^2 / 2.
+    """
+    growth = np.maximum(1.0, prompt_s * loads.users / loads.together_s)
+    steps = np.sqrt(2 * loads.together_s / first_s)
+    most = np.maximum(1.0, loads.users / steps * growth)
+    return np.where(np.isfinite(loads.together_s), most, np.inf)
 
 
 def _turn_s(

@@ -30,6 +30,7 @@ STARTS_S = 90.0  # of a closed loop's starts together: a long one needs no other
 _SERVED = 3.0  # times what the coarse pass says: more are not served in a level
 _ASKED_LEAST = 8  # requests of an open loop, however rare: without one there is no answer
 _RAMP_S = 2.0
+_TOGETHER_S = 0.05  # within which users who start at once ask: a request takes some way
 _STARTS = 3  # simulations of a closed loop whose users start at other moments
 _TWO_ANSWERS = 1.5  # TTFTs that differ by so much are two answers
 
@@ -215,7 +216,7 @@ def asked(
         duration_s = max(duration_s, _ASKED_LEAST / point.request_rate)
     ramp_s = point.ramp_s
     if point.users is not None:
-        ramp_s = min(_RAMP_S, duration_s / 4) if ramp_s is None else ramp_s
+        ramp_s = _closed_ramp_s(point, duration_s)
         shift = [rng.random() if start else 0.0 for _ in range(point.users)]
         starts = [(user + late) * ramp_s / point.users for user, late in enumerate(shift)]
         count = 512
@@ -299,4 +300,17 @@ def loads_of(servers: Sequence[Server], points: Sequence[Point]) -> CoarseLoads:
         uncached=np.maximum(1.0, prompt * (1 - column(shares))),
         answer=np.maximum(2.0, column([point.osl.typical for point in points])),
         duration_s=column([point.duration_s for point in points]),
+        together_s=column([_together_s(point) for point in points]),
     )
+
+
+def _together_s(point: Point) -> float:
+    """Return in how many seconds users ask anew; inf: at any time."""
+    if point.users is None or point.osl.shape != "fixed":
+        return math.inf
+    return max(_TOGETHER_S, _closed_ramp_s(point, min(point.duration_s, CLOSED_S)))
+
+
+def _closed_ramp_s(point: Point, duration_s: float) -> float:
+    """Return in how many seconds the users of a closed loop start."""
+    return min(_RAMP_S, duration_s / 4) if point.ramp_s is None else point.ramp_s

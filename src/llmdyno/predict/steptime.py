@@ -207,6 +207,10 @@ class StepTime:
         small = self.work.narrow * 0.5 ** (tokens / _QUANTISED_TOKENS)
         return tokens * self._token_s * (1 + small) + sequences * self._head_s  # type: ignore[no-any-return]
 
+    def prompt_s(self, tokens: float) -> float:
+        """Return the time of the matrix products of a prompt in a large step; takes arrays, too."""
+        return tokens * self._token_s
+
     def bound_by(self, decodes: float, context: float, chunk: float = 0, prompts: float = 0) -> str:
         """Name what the time of such a step goes to most."""
         gpu, host = self.parts(decodes, context, chunk, prompts=prompts)
