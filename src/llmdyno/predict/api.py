@@ -58,6 +58,12 @@ class ApiServers:
         self._random = random.Random("predict/latency")
         self._waiting = self._from = self._grows = 0.0  # tokens of steps that are not written yet
         self._written_s = self._token_s  # what each costs at present
+        self._asked_s = 0.0  # what requests cost that have come since the last step
+
+    @property
+    def free_s(self) -> float:
+        """From when on one of them can take the next request."""
+        return self._free_s[0][0]
 
     def passed_s(self, sent_s: float, running: int, step_s: float) -> float:
         """Return when a request has come to the engine.
@@ -73,6 +79,7 @@ class ApiServers:
         lock_s = _LOCKS * _LOCK_S if never_sleeps else 0.0
         ready_s = max(free_s, sent_s) + max(self._request_s, lock_s)
         heapq.heappush(self._free_s, (ready_s, server))
+        self._asked_s += self._request_s / len(self._free_s)
         # The loop takes what has come since its last pass: those requests go on together.
         pass_s = api_pass_s(running * self._token_s, step_s)
         if pass_s:
@@ -89,10 +96,15 @@ class ApiServers:
         return self._waiting * self._written_s + tokens * self._token_s
 
     def over(self, took_s: float, tokens: float, streams: int) -> None:
-        """Let steps pass that took so long and made so many tokens, one a step for each stream."""
+        """Let steps pass that took so long and made so many tokens, one a step for each stream.
+
+        One thread takes requests and writes: while it does the one, it does not do the other.
+        """
+        asked_s = min(took_s, self._asked_s)
+        self._asked_s -= asked_s
         behind = tokens * self._token_s > took_s
         self._written_s = self._least_s(streams) if behind else self._token_s
-        written = took_s / self._written_s if self._written_s else math.inf
+        written = (took_s - asked_s) / self._written_s if self._written_s else math.inf
         self._from, self._grows = self._waiting, (tokens - written) / took_s
         self._waiting = self._at(took_s)
 
