@@ -153,3 +153,11 @@ def test_a_queue_above_saturation_grows_to_the_end_of_the_level() -> None:
         level = Point(request_rate=rate, isl=lengths, osl=lengths, duration_s=duration_s)
         ttft_ms.append(forecast(setup, level, prior()).ttft_ms_p50.mean)
     assert ttft_ms[1] == pytest.approx(4 * ttft_ms[0], rel=0.35)
+
+
+def test_hosts_are_slow_as_a_whole_where_nothing_is_known() -> None:
+    """What the host does goes wrong together: the whole is less sure than each part by itself."""
+    covariance = prior().covariance
+    host = [place for place, name in enumerate(NAMES) if name.startswith(("host", "api"))]
+    assert all(covariance[one, two] > 0 for one in host for two in host)
+    assert covariance[0, 1] == covariance[0, host[0]] == 0

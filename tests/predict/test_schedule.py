@@ -214,9 +214,7 @@ def test_an_api_server_goes_on_writing_while_the_engine_is_idle() -> None:
 
 def test_the_coarse_pass_knows_who_asks_together() -> None:
     """Users of equal answers come as close together as they started, with a cap or without."""
-    point = Point(
-        users=300, isl=Lengths("fixed", 200), osl=Lengths("fixed", 400), duration_s=20.0
-    )
+    point = Point(users=300, isl=Lengths("fixed", 200), osl=Lengths("fixed", 400), duration_s=20.0)
     for cap in (32, 128, 512):
         setup = msgspec.structs.replace(SETUP, config={"max_num_seqs": cap})
         server = server_of(setup)

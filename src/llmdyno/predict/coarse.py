@@ -202,7 +202,9 @@ def _latencies(
     api_s = time.api_s * (LATENCY_REQUESTS + 1) + passes_s
     gathered, wait_s = _gathered(servers, loads, coming / tpot_s, running, decode_s, mixed_s)
     own_s = time.prompt_s(loads.uncached)
-    gathered = np.minimum(gathered, _grown(loads, np.maximum(decode_s, mixed_s - prompts * own_s), own_s))
+    gathered = np.minimum(
+        gathered, _grown(loads, np.maximum(decode_s, mixed_s - prompts * own_s), own_s)
+    )
     steps = np.maximum(1.0, loads.uncached / budget)
     ttft_s = api_s + (0.5 + servers.ahead) * wait_s + steps * mixed_s + handover_s
     turn_s = _turn_s(servers, time, decodes, context, share, tpot_s)
