@@ -98,10 +98,10 @@ class ApiServers:
     def over(self, took_s: float, tokens: float, streams: int) -> None:
         """Let steps pass that took so long and made so many tokens, one a step for each stream.
 
-        One thread takes requests and writes: while it does the one, it does not do the other.
+        One thread takes requests and writes, in turn where both wait.
         """
-        asked_s = min(took_s, self._asked_s)
-        self._asked_s -= asked_s
+        asked_s = min(took_s / 2, self._asked_s)
+        self._asked_s = max(0.0, self._asked_s - took_s)
         behind = tokens * self._token_s > took_s
         self._written_s = self._least_s(streams) if behind else self._token_s
         written = (took_s - asked_s) / self._written_s if self._written_s else math.inf

@@ -200,7 +200,8 @@ def _latencies(
     tpot_s = np.maximum(tpot_s, least_s)  # who is written to more slowly than steps go
     passes_s = (API_PASSES - 0.5) * api_pass_s(handover_s, tpot_s)
     api_s = time.api_s * (LATENCY_REQUESTS + 1) + passes_s
-    gathered, wait_s = _gathered(servers, loads, coming / tpot_s, running, decode_s, mixed_s)
+    rate = coming / tpot_s
+    gathered, wait_s = _gathered(servers, loads, rate, running, decode_s, mixed_s)  # type: ignore[arg-type]
     own_s = time.prompt_s(loads.uncached)
     gathered = np.minimum(
         gathered, _grown(loads, np.maximum(decode_s, mixed_s - prompts * own_s), own_s)
@@ -208,7 +209,7 @@ def _latencies(
     steps = np.maximum(1.0, loads.uncached / budget)
     ttft_s = api_s + (0.5 + servers.ahead) * wait_s + steps * mixed_s + handover_s
     turn_s = _turn_s(servers, time, decodes, context, share, tpot_s)
-    ttft_s = rounded_max(ttft_s, turn_s)  # type: ignore[assignment,arg-type]
+    ttft_s = np.asarray(rounded_max(ttft_s, turn_s))  # type: ignore[arg-type]
     answering_s = (loads.answer - 1) * tpot_s
     still = running * answering_s / (answering_s + ttft_s)
     found = Steps(

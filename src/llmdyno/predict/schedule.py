@@ -41,9 +41,8 @@ class Simulation:
         self.seen = Happened()
         self._asks = Asks(load)
         self.step = self._count = 0
-        # A heap: when requests leave the client, and whose they are.
+        # A heap: when requests leave the client, and whose they are. They wait for an API server.
         self.sending = sorted((start_s, user) for user, start_s in enumerate(load.starts_s))
-        self.queued: deque[tuple[float, int]] = deque()  # sent, and not taken by an API server yet
         self.cache = BlockCache()
         self._starts = Starts(time)
         self._held_off = 0  # steps of decodes since prompts began to wait for their turn
@@ -64,7 +63,7 @@ class Simulation:
         return self.seen
 
     def _send(self, sent_s: float, user: int) -> None:
-        """Let a request, sent by now, pass an API server on its way to the engine."""
+        """Let a request, sent by now, pass a free API server on its way to the engine."""
         ask = self._asks.next(user)
         if ask is None:
             return
@@ -77,10 +76,8 @@ class Simulation:
         """Take one step, or a leap of equal ones; False: nothing is left to do."""
         planned_s = self.now_s - self.last_s * self.rules.ahead
         heard_s = self.wakes.heard_s(planned_s) if self.wakes else planned_s
-        while self.sending and self.sending[0][0] <= self.now_s:
-            self.queued.append(heapq.heappop(self.sending))
-        while self.queued and self._api.free_s <= self.now_s:
-            self._send(*self.queued.popleft())
+        while self.sending and max(self.sending[0][0], self._api.free_s) <= self.now_s:
+            self._send(*heapq.heappop(self.sending))
         while self.coming and self.coming[0][0] <= heard_s:
             self.waiting.append(heapq.heappop(self.coming)[2])
             if self.wakes:
@@ -106,9 +103,8 @@ class Simulation:
 
     def _next_s(self) -> float:
         """When something comes from outside, if nothing is in a step."""
-        moments = [start_s for start_s, _ in self.sending[:1]]
+        moments = [max(start_s, self._api.free_s) for start_s, _ in self.sending[:1]]
         moments += [arrives_s for arrives_s, _, _ in self.coming[:1]]
-        moments += [self._api.free_s for _ in self.queued][:1]
         moments += list(self.leaving)[:1]
         if self.wakes:
             moments.append(self.now_s + self.wakes.next_s())
@@ -297,10 +293,8 @@ class Simulation:
         until_s = math.inf
         if free and not self.waiting:
             until_s = self.coming[0][0] if self.coming else math.inf
-            if self.queued:
-                until_s = min(until_s, self._api.free_s + self.time.api_s)
             if self.sending:
-                until_s = min(until_s, self.sending[0][0] + self.time.api_s)
+                until_s = min(until_s, max(self.sending[0][0], self._api.free_s) + self.time.api_s)
         if self.leaving and self.waiting:
             until_s = min(until_s, self.leaving[0])
         if self.wakes and self.load.closed:

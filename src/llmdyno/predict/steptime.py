@@ -207,7 +207,7 @@ class StepTime:
         small = self.work.narrow * 0.5 ** (tokens / _QUANTISED_TOKENS)
         return tokens * self._token_s * (1 + small) + sequences * self._head_s  # type: ignore[no-any-return]
 
-    def prompt_s(self, tokens: float) -> float:
+    def prompt_s(self, tokens: Any) -> Any:
         """Return the time of the matrix products of a prompt in a large step; takes arrays, too."""
         return tokens * self._token_s
 
