@@ -419,6 +419,34 @@ def test_a_task_at_which_lm_eval_failed_is_asked_again_when_the_study_goes_on(
 
 
 @pytest.mark.usefixtures("stand_in")
+def test_a_task_that_was_not_asked_once_more_is_asked_in_a_later_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three tasks one came back and one did not: the winner had no score of that one for good.
+
+    It fails for the baseline first, so that the winner is not asked it in that process.
+    """
+    monkeypatch.setenv("AWAY", str(tmp_path))
+    study, winner, tasks = tmp_path / "study", {"better": True}, ("capitals", "more", "third")
+    away = [tmp_path / f"offline-{task}" for task in tasks[1:]]
+    for one in away:
+        one.touch()
+    Lab(study, tasks=tasks).exam.compare(winner)
+    away[1].unlink()
+    some = Lab(study, tasks=tasks)
+    some.exam.compare(winner)
+    assert [row["task"] for row in some.document()["tasks"]] == ["capitals", "third"]
+    assert [one["task"] for one in some.document()["dropped"]] == ["more"]
+
+    away[0].unlink()
+    all_of_it = Lab(study, tasks=tasks)
+    all_of_it.exam.compare(winner)
+    assert all_of_it.launched == [{}, winner]
+    assert [row["task"] for row in all_of_it.document()["tasks"]] == ["capitals", "third", "more"]
+    assert all_of_it.document()["dropped"] == []
+
+
+@pytest.mark.usefixtures("stand_in")
 def test_a_group_that_may_compare_probabilities_is_counted_by_the_hubs_tokenizer(
     tmp_path: Path,
 ) -> None:

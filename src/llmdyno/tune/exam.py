@@ -172,7 +172,7 @@ class Exam:
             return self._scores(runner, config, name, runner.study.lm_eval)
         tasks = self._to_ask(known)
         try:
-            return known.completed(self._scores(runner, config, name, tasks))
+            return known.completed(self._scores(runner, config, name, tasks), tasks)
         except (UsageError, ServerError, TargetError) as error:
             self._failed |= {*tasks}
             runner.say(f"  lm-eval: {', '.join(tasks)} failed once more: {error}")
