@@ -611,6 +611,28 @@ def test_the_exit_status_says_whether_an_slo_is_missed(
     assert document["confirmation"]["verdict"] == "better"
 
 
+@pytest.mark.parametrize("baseline_misses", [False, True])
+def test_where_the_baseline_is_handed_over_the_exit_status_is_of_its_slos(
+    lab: StudyLab, *, baseline_misses: bool
+) -> None:
+    """A config that was no better missed the SLO in one run, and the study ended with 1 for it."""
+    runs = {True: iter(range(99)), False: iter(range(99))}
+
+    def world(start: Start) -> tuple[float, float]:
+        if start.phase != "confirm":
+            return fast(start)
+        tuned = bool(start.config)
+        misses = next(runs[tuned]) == 0 and (tuned or baseline_misses)
+        return 20.0, 40.0 if misses else 10.0
+
+    document = lab.run(world, lab.study(pairs=3, slo="ttft:p99<35ms"))
+
+    assert document["best"]["config"] == {}
+    assert document["slo_outcome"]["tuned_meets"] == [False, True, True]
+    assert document["slo_outcome"]["baseline_meets"] == [not baseline_misses, True, True]
+    assert misses_slo(document) is baseline_misses
+
+
 def test_a_budget_that_ends_before_any_trial(lab: StudyLab) -> None:
     document = lab.run(fast, lab.study(budget="0.0001s"))
 
