@@ -56,6 +56,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
     wall_s: float | None = None
     dropped_s: float = 0.0  # what runs took that were made again for it, as dyno was stopped
     stood_s: float = 0.0  # so long dyno was stopped in this one, which counts all the same
+    whole: bool = False  # measured alone at every level; False, too: a version that did not say
 
     @property
     def took_s(self) -> float:

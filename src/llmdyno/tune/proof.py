@@ -95,12 +95,13 @@ class Proof:
         noise = noise_so_far(self._runner.ledger)
         if not _is_worse(best, baseline, noise, maximise=self._runner.study.objective.maximise):
             return ""
-        value = "no value" if best.value is None else f"{best.value:,.4g}"
-        why = f"does worse than the baseline once it runs alone: {value}"
-        return f"{why} against {baseline.value:,.4g}"
+        value, of_baseline = _shown(best), _shown(baseline)
+        return f"does worse than the baseline once it runs alone: {value} against {of_baseline}"
 
     def _baseline_again(self) -> Step:
-        """Return the baseline, measured alone since would-be winners are; one run is enough.
+        """Return the baseline, measured in full since would-be winners are; one run is enough.
+
+        A check whether the machine works is shorter than they are, and at one level.
 
         Raises:
             ServerError: it fails: the machine is at fault.
@@ -109,8 +110,8 @@ class Proof:
         ledger, baseline = runner.ledger, runner.study.baseline
         seen = [step.phase for step in ledger.steps]
         for step in ledger.steps[seen.index("best") :]:
-            alone = step.phase == "check" and step.state == "measured" and not step.device
-            if alone and step.place == ledger.place and step.config == dict(baseline):
+            in_full = step.phase == "check" and step.state == "measured" and step.whole
+            if in_full and step.place == ledger.place and step.config == dict(baseline):
                 return step
         runner.say("  The baseline runs once more, to see whether the machine has changed.")
         return runner.step("check", ledger.next_check, baseline, runner.whole_load())
@@ -256,10 +257,14 @@ class Proof:
         Ablation(self._runner, before, best, one_stack=one_stack).run()
 
 
+def _shown(step: Step) -> str:
+    return "no value" if step.value is None else f"{step.value:,.4g}"
+
+
 def _is_worse(one: Step, other: Step, noise: Spread, *, maximise: bool) -> bool:
     """Tell whether a run is worse than another by more than equal runs usually are."""
     if one.value is None or other.value is None:
-        return one.value is None
+        return one.value is None and other.value is not None
     sign = 1.0 if maximise else -1.0
     if min(one.value, other.value) <= 0:
         return sign * (one.value - other.value) < 0
