@@ -90,3 +90,26 @@ def test_a_run_without_a_value_is_worse_than_one_with_a_value_alone(
     )
 
     assert _is_worse(one, other, Spread(0.001, 4.0), maximise=True) is is_worse
+
+
+def test_a_study_that_stops_before_it_confirms_what_the_search_holds_for_better_is_unfinished(
+    lab: StudyLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def expected(_: Any, configs: Sequence[Mapping[str, Any]]) -> list[float]:
+        return [1.0 if config.get("fast") else 0.0 for config in configs]
+
+    def world(start: Start) -> tuple[float, float]:
+        if start.phase == "best":
+            raise KeyboardInterrupt
+        return lucky_baseline(start)
+
+    monkeypatch.setattr(OwnSearch, "expected", expected)
+
+    with pytest.raises(KeyboardInterrupt):
+        lab.run(world)
+
+    assert lab.document["outcome"]["state"] == "unfinished"
+    assert lab.document["confirmation"]["verdict"] == "not confirmed"
+    assert "--resume" in lab.document["outcome"]["said"]
+    assert lab.run(lucky_baseline)["outcome"]["state"] == "confirmed"
+    assert lab.document["best"]["config"] == {"fast": True}

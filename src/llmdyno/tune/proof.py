@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from llmdyno.errors import ServerError
 from llmdyno.knobs import Value
@@ -9,6 +10,7 @@ from llmdyno.results.lost import loses
 from llmdyno.results.stats import Spread
 from llmdyno.tune.ablation import Ablation
 from llmdyno.tune.candidates import describe, same
+from llmdyno.tune.endings import rank
 from llmdyno.tune.entries import Event, Step
 from llmdyno.tune.gate import Gate
 from llmdyno.tune.noise import noise_so_far
@@ -170,16 +172,11 @@ class Proof:
         does not, whatever their values; what loses requests that the baseline serves comes last.
         """
         study, knobs = self._runner.study, self._runner.stack.knobs
-        sign = 1.0 if study.objective.maximise else -1.0
-
         folder = self._runner.folder
         requests = requests_of(folder, reference)
 
         def serves(step: Step) -> bool:
             return not loses(requests, requests_of(folder, step))
-
-        def rank(step: Step) -> tuple[bool, float]:
-            return step.slo_met is not False, sign * (step.value or 0.0)
 
         measured = [
             step
@@ -188,10 +185,11 @@ class Proof:
             and step.value is not None
             and not same(step.config, study.baseline, knobs)
         ]
-        measured.sort(key=rank, reverse=True)
-        beats = [step for step in measured if rank(step) > rank(reference)]
+        measured.sort(key=partial(rank, study), reverse=True)
+        beats = [step for step in measured if rank(study, step) > rank(study, reference)]
         ranks = expected([reference, *measured])
         if ranks is None:
+            self._note_expected([])
             return sorted(beats, key=serves, reverse=True)
         known = {step.number: place for step, place in zip(measured, ranks[1:], strict=True)}
 
@@ -199,8 +197,17 @@ class Proof:
             return step.slo_met is not False, known[step.number]
 
         level = reference.slo_met is not False, ranks[0]
-        found = [step for step in measured if step in beats or rank_expected(step) > level]
+        held = [step for step in measured if step not in beats and rank_expected(step) > level]
+        self._note_expected(held)
+        found = [*beats, *held]
         return sorted(found, key=lambda step: (serves(step), *rank_expected(step)), reverse=True)
+
+    def _note_expected(self, held: Sequence[Step]) -> None:
+        """Write down what only the search holds for better: after a stop nothing else tells."""
+        numbers = tuple(sorted(step.number for step in held))
+        if numbers != self._runner.ledger.expected_better:
+            why = "held for better than the baseline by the search"
+            self._runner.ledger.append(Event(kind="expected", why=why, trials=numbers))
 
     def confirm(self, before: Mapping[str, Value], best: Step) -> None:
         """Measure both configs in turn, A B B A B A A B …, each time on a fresh server.
