@@ -35,7 +35,12 @@ class Proof:
         self._runner = runner
         self._gate = gate
 
-    def contenders(self, reference: Step, expected: Expected) -> Iterator[Step]:
+    def contenders(
+        self,
+        reference: Step,
+        expected: Expected,
+        wanted: Callable[[Step], bool] = lambda _: True,
+    ) -> Iterator[Step]:
         """Yield the trials that beat the baseline, best first, each measured at every level.
 
         One that cannot be served at every level is passed over. So is, where trials ran beside each
@@ -46,9 +51,12 @@ class Proof:
             reference: the baseline as a trial is measured.
             expected: ranks trials by all that the search has learnt, so that one lucky
                 measurement makes no winner; if it returns None, their values do.
+            wanted: tells of a trial whether it is in question, before it is measured in full.
         """
         fallen = 0
         for trial in self._better_than(reference, expected):
+            if not wanted(trial):
+                continue
             if self._gate is not None and not self._gate.admits(trial.config):
                 continue
             step = self._in_full(trial.config)
