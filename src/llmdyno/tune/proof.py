@@ -8,6 +8,7 @@ from llmdyno.errors import ServerError
 from llmdyno.knobs import Value
 from llmdyno.results.lost import loses
 from llmdyno.results.stats import Spread
+from llmdyno.results.verdicts import EQUAL_WITHIN
 from llmdyno.tune.ablation import Ablation
 from llmdyno.tune.candidates import describe, same
 from llmdyno.tune.endings import rank
@@ -18,7 +19,6 @@ from llmdyno.tune.pair_runs import requests_of
 from llmdyno.tune.pairs import Confirmation, Side
 from llmdyno.tune.runner import Runner
 
-_DECIMALS = 6  # of what the search expects: equal values are expected alike but for rounding
 _FALLEN_MAX = 3  # would-be winners that do worse alone, after which no other is looked at
 
 Expected = Callable[[Sequence[Step]], list[float] | None]
@@ -200,13 +200,13 @@ class Proof:
         if ranks is None:
             self._note_expected([])
             return sorted(beats, key=serves, reverse=True)
-        ranks = [round(place, _DECIMALS) for place in ranks]
         known = {step.number: place for step, place in zip(measured, ranks[1:], strict=True)}
 
         def rank_expected(step: Step) -> tuple[bool, float]:
             return step.slo_met is not False, known[step.number]
 
-        level = reference.slo_met is not False, ranks[0]
+        # In logarithms. What is expected to be equal, as equal counts, need not be confirmed.
+        level = reference.slo_met is not False, ranks[0] + math.log1p(EQUAL_WITHIN)
         held = [step for step in measured if step not in beats and rank_expected(step) > level]
         self._note_expected(held)
         found = [*beats, *held]
