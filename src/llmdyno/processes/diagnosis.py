@@ -23,7 +23,7 @@ FAILURES: Mapping[str, str] = {
     "auth": "the model's source refused the credentials",
     "disk-full": "there is no space left on the disk",
     "system-limit": "the system lets no further process or thread start, or file be opened: raise "
-    "ulimit -u or -n, or the container's limit of processes",
+    "ulimit -u or -n, or the container's limit of processes or memory",
     "start-timeout": "it was not ready in time",
     "died": "it ended without a reason that we know",
     "hung": "it runs but does not answer",
