@@ -128,7 +128,14 @@ def test_the_flags_of_a_study_that_goes_on_are_read_by_its_own_terms() -> None:
         study_spec({**_terms(fixed), "pairs": 4, "max_pairs": 20})
 
 
-@pytest.mark.parametrize("error", [MemoryError(), StorageError("cannot write x: No space.")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        ExceptionGroup("of tasks", [MemoryError()]),
+        StorageError("cannot write x: No space."),
+    ],
+)
 @pytest.mark.parametrize("begun", [True, False])
 def test_a_study_that_ends_for_want_of_something_says_how_it_goes_on_if_there_is_one(
     error: Exception, begun: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -150,6 +157,7 @@ def test_a_study_that_ends_for_want_of_something_says_how_it_goes_on_if_there_is
         return
     assert isinstance(failed, DynoError)
     assert failed.exit_status == 3
-    said = str(error) or "there is no memory left for dyno itself."
+    no_memory = "there is no memory left for dyno itself."
+    said = str(error) if isinstance(error, StorageError) else no_memory
     assert str(failed).startswith(f"{said} What was measured is kept in {folder};")
     assert str(failed).endswith(f"go on with: dyno tune --resume {folder}")

@@ -126,7 +126,7 @@ def tune(
                 "interrupted; what was measured is kept. Go on with:"
                 f" {commands.resume(folder)}{_with_store(hosts)}"
             ) from error
-        except (StorageError, MemoryError, OSError, RuntimeError) as error:
+        except (StorageError, MemoryError, OSError, RuntimeError, ExceptionGroup) as error:
             if (fault := _with_the_way_on(error, folder, hosts)) is None:
                 raise
             raise fault from error
