@@ -68,7 +68,7 @@ def test_the_systems_own_words_are_told(error: OSError, said: str) -> None:
 
 
 def raised(how: Callable[[], None]) -> Exception:
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - any
+    with pytest.raises(Exception) as caught:
         how()
     return caught.value
 

@@ -127,7 +127,7 @@ def test_a_process_that_the_system_does_not_start_is_a_failure_with_a_class(
 
     monkeypatch.setattr("subprocess.Popen", full)
 
-    with pytest.raises(ServerError, match="^The dashboard's process cannot be started: .*limit"):
+    with pytest.raises(ServerError, match=r"^The dashboard's process cannot be started: .*limit"):
         Board(0, {})
 
 

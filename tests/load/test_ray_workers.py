@@ -98,7 +98,7 @@ def test_a_worker_that_its_node_does_not_start_is_told_with_the_reason(
     point = Point(spec=Bench(url="http://127.0.0.1:9"), level=1, repeat=1, load=1)
 
     with pytest.raises(
-        TargetError, match="^--ray: worker 0 does not start on node7: Resource temporarily un"
+        TargetError, match=r"^--ray: worker 0 does not start on node7: Resource temporarily un"
     ):
         asyncio.run(cluster.hire(point, Share(), 0, tmp_path / "journal.jsonl"))
 

@@ -125,10 +125,12 @@ def test_the_systems_limits_are_no_fault_of_a_config(line: str, kind: str) -> No
     "warning",
     [
         "OpenBLAS blas_thread_init: pthread_create failed for thread 7 of 64",
-        "WARNING 11-28 19:08:15 [system_utils.py:222] Found ulimit of 1024 and failed to"
-        " automatically increase with error current limit exceeds maximum limit. This can cause fd"
-        " limit errors like `OSError: [Errno 24] Too many open files`. Consider increasing with"
-        " ulimit -n",
+        (
+            "WARNING 11-28 19:08:15 [system_utils.py:222] Found ulimit of 1024 and failed to"
+            " automatically increase with error current limit exceeds maximum limit. This can"
+            " cause fd limit errors like `OSError: [Errno 24] Too many open files`. Consider"
+            " increasing with ulimit -n"
+        ),
     ],
 )
 @pytest.mark.parametrize(

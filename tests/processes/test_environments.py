@@ -155,7 +155,7 @@ def test_an_installer_that_the_system_does_not_start_is_no_missing_library(
 
     monkeypatch.setattr("subprocess.Popen", full)
 
-    with pytest.raises(ServerError, match="^What installs greeter cannot be started: ") as failed:
+    with pytest.raises(ServerError, match=r"^What installs greeter cannot be started: ") as failed:
         environments.ensure("greeter", ["greeter"], lambda _: None)
 
     assert failed.value.kind == "system-limit"

@@ -32,7 +32,7 @@ FAILURES: Mapping[str, str] = {
 GPU = "gpu-unavailable"
 LIMIT = "system-limit"
 
-# The beginning of a line that is no warning of what the engine has survived; of one that is an error.
+# The beginnings of a line that is no warning of what the engine has survived, and of an error.
 _NO_WARNING = r"^(?!.*(?i:warning|falling back))"
 _ERROR = rf"{_NO_WARNING}.*(?i:error\b)"
 _UNKNOWN = "CUDA unknown error - this may be due to"
