@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from llmdyno.results.conclusions import NO_DIFFERENCE
 from llmdyno.results.stats import Spread
 from llmdyno.search.own import OwnSearch
 from llmdyno.tune.entries import Step
@@ -14,40 +13,29 @@ from llmdyno.tune.proof import _is_worse
 from study_lab import LaneLab, Start, StudyLab, fast
 
 
-@pytest.fixture
-def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyLab:
-    return StudyLab(tmp_path / "s", monkeypatch)
-
-
-def lucky_baseline(start: Start) -> tuple[float, float]:
-    """Be 2.1 times as fast in the baseline's first run as it is in all later ones."""
-    return (9.5, 9.5) if start.phase == "baseline" else fast(start)
-
-
-@pytest.mark.parametrize(("fast_is", "confirmed"), [(1.0, True), (-1.0, False)])
-def test_what_the_search_holds_for_better_is_confirmed_after_a_lucky_run_of_the_baseline(
-    lab: StudyLab, monkeypatch: pytest.MonkeyPatch, fast_is: float, *, confirmed: bool
+def test_the_search_is_asked_once_whom_it_expects_to_be_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """After the best has died in the ablation the order is that of before, as a resume has it."""
+    asked: list[int] = []
+
     def expected(_: Any, configs: Sequence[Mapping[str, Any]]) -> list[float]:
-        return [fast_is if config.get("fast") else 0.0 for config in configs]
+        asked.append(len(configs))
+        return [float(len(config)) for config in configs]
+
+    def world(start: Start) -> tuple[float, float] | str:
+        if start.phase == "ablation" and len(start.config) == 2:
+            return "died"
+        return (10.0, 10.0) if start.config.get("fast") else (18.0 if start.config else 20.0, 10.0)
 
     monkeypatch.setattr(OwnSearch, "expected", expected)
+    lab = StudyLab(tmp_path / "s", monkeypatch)
+    given = [{"fast": True, "idle": "b"}, {"fast": True}, {"idle": "c"}]
+    document = lab.run(world, lab.study(search="fast,idle", trials=3, candidates=given))
 
-    document = lab.run(lucky_baseline)
-
-    (trial,) = document["trials"]
-    assert trial["value"] < document["baseline"]["summary"]["levels"][-1]["token_rate"]["mean"]
-    assert bool(document["confirmation"]["pairs"]) is confirmed
-    assert document["best"]["config"] == ({"fast": True} if confirmed else {})
-    assert document["outcome"]["said"].startswith("Better" if confirmed else NO_DIFFERENCE)
-    assert lab.run(lucky_baseline)["outcome"] == document["outcome"]  # goes on: the same
-
-
-def test_a_search_without_an_opinion_is_told_by_the_values(lab: StudyLab) -> None:
-    document = lab.run(lucky_baseline, lab.study(sampler="random"))
-
-    assert document["confirmation"]["pairs"] == 0
-    assert document["outcome"]["said"].startswith(NO_DIFFERENCE)
+    assert [one["config"] for one in document["rejected"]] == given[:1]
+    assert document["best"]["config"] == given[1]
+    assert asked == [3]
 
 
 def test_a_short_check_of_the_machine_is_no_run_of_the_baseline_in_full(
@@ -90,26 +78,3 @@ def test_a_run_without_a_value_is_worse_than_one_with_a_value_alone(
     )
 
     assert _is_worse(one, other, Spread(0.001, 4.0), maximise=True) is is_worse
-
-
-def test_a_study_that_stops_before_it_confirms_what_the_search_holds_for_better_is_unfinished(
-    lab: StudyLab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def expected(_: Any, configs: Sequence[Mapping[str, Any]]) -> list[float]:
-        return [1.0 if config.get("fast") else 0.0 for config in configs]
-
-    def world(start: Start) -> tuple[float, float]:
-        if start.phase == "best":
-            raise KeyboardInterrupt
-        return lucky_baseline(start)
-
-    monkeypatch.setattr(OwnSearch, "expected", expected)
-
-    with pytest.raises(KeyboardInterrupt):
-        lab.run(world)
-
-    assert lab.document["outcome"]["state"] == "unfinished"
-    assert lab.document["confirmation"]["verdict"] == "not confirmed"
-    assert "--resume" in lab.document["outcome"]["said"]
-    assert lab.run(lucky_baseline)["outcome"]["state"] == "confirmed"
-    assert lab.document["best"]["config"] == {"fast": True}

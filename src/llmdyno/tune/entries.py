@@ -106,7 +106,6 @@ Kind = Literal[
     "withdrawn",
     "gone",
     "asked",
-    "expected",
 ]
 
 
@@ -131,8 +130,6 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
                the trials had ended; they are open again once the study is extended
     gone       the runs in `void`, which were measured, are not in the folder any more, and count as
                not measured
-    expected   the search holds `trials` for better than the baseline, which their runs were not; of
-               several such events the last one counts
     asked      a server gave answers, or lm-eval asked it: that took `charged_s` of the study's time
     left       a combination, `stack`, was left out of a study over several
     settled    every would-be winner was tried or refused, and none is one
@@ -150,7 +147,6 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
     contender: int = 0
     gain: float | None = None
     devices: tuple[str, ...] = ()
-    trials: tuple[int, ...] = ()  # their numbers
     charged_s: float = 0.0  # of the study's time, beside what its steps took
 
 

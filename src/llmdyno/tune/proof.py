@@ -8,7 +8,6 @@ from llmdyno.errors import ServerError
 from llmdyno.knobs import Value
 from llmdyno.results.lost import loses
 from llmdyno.results.stats import Spread
-from llmdyno.results.verdicts import EQUAL_WITHIN
 from llmdyno.tune.ablation import Ablation
 from llmdyno.tune.candidates import describe, same
 from llmdyno.tune.endings import rank
@@ -174,11 +173,10 @@ class Proof:
         return asks_s + exam_s + Ablation(self._runner, before, best).left_s(before_s + asks_s)
 
     def _better_than(self, reference: Step, expected: Expected) -> list[Step]:
-        """Return the trials that beat the baseline, best first: by their value, or as expected.
+        """Return the trials that beat the baseline, best first.
 
-        One run of the baseline was lucky or not, and so was that of a trial; what the search has
-        learnt of both from all others errs less. A trial that meets the SLOs comes before one that
-        does not, whatever their values; what loses requests that the baseline serves comes last.
+        A trial that meets the SLOs comes before one that does not, whatever their values; what
+        loses requests that the baseline serves comes last.
         """
         study, knobs = self._runner.study, self._runner.stack.knobs
         folder = self._runner.folder
@@ -187,37 +185,24 @@ class Proof:
         def serves(step: Step) -> bool:
             return not loses(requests, requests_of(folder, step))
 
-        measured = [
+        found = [
             step
             for step in self._runner.ledger.of("trial")
             if step.state == "measured"
             and step.value is not None
+            and rank(study, step) > rank(study, reference)
             and not same(step.config, study.baseline, knobs)
         ]
-        measured.sort(key=partial(rank, study), reverse=True)
-        beats = [step for step in measured if rank(study, step) > rank(study, reference)]
-        ranks = expected([reference, *measured])
+        found.sort(key=partial(rank, study), reverse=True)
+        ranks = expected(found)
         if ranks is None:
-            self._note_expected([])
-            return sorted(beats, key=serves, reverse=True)
-        known = {step.number: place for step, place in zip(measured, ranks[1:], strict=True)}
+            return sorted(found, key=serves, reverse=True)
+        known = {step.number: place for step, place in zip(found, ranks, strict=True)}
 
-        def rank_expected(step: Step) -> tuple[bool, float]:
-            return step.slo_met is not False, known[step.number]
+        def rank_expected(step: Step) -> tuple[bool, bool, float]:
+            return serves(step), step.slo_met is not False, known[step.number]
 
-        # In logarithms. What is expected to be equal, as equal counts, need not be confirmed.
-        level = reference.slo_met is not False, ranks[0] + math.log1p(EQUAL_WITHIN)
-        held = [step for step in measured if step not in beats and rank_expected(step) > level]
-        self._note_expected(held)
-        found = [*beats, *held]
-        return sorted(found, key=lambda step: (serves(step), *rank_expected(step)), reverse=True)
-
-    def _note_expected(self, held: Sequence[Step]) -> None:
-        """Write down what only the search holds for better: after a stop nothing else tells."""
-        numbers = tuple(sorted(step.number for step in held))
-        if numbers != self._runner.ledger.expected_better:
-            why = "held for better than the baseline by the search"
-            self._runner.ledger.append(Event(kind="expected", why=why, trials=numbers))
+        return sorted(found, key=rank_expected, reverse=True)
 
     def confirm(self, before: Mapping[str, Value], best: Step) -> None:
         """Measure both configs in turn, A B B A B A A B …, each time on a fresh server.

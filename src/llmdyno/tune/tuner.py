@@ -8,7 +8,7 @@ because a machine drifts, and because the best of many noisy numbers is partly l
 confirmation is believed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,7 @@ from llmdyno.tune.known_good import known_good
 from llmdyno.tune.narrator import Narrator
 from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.parallel import ParallelTrials
-from llmdyno.tune.proof import Proof
+from llmdyno.tune.proof import Expected, Proof
 from llmdyno.tune.reference import reference_of
 from llmdyno.tune.rejected import claims_slo, misses_what_it_met
 from llmdyno.tune.runner import Runner
@@ -215,7 +215,8 @@ class Tuner:
         """Confirm the best config; if it dies or is worse, the next best."""
         runner = self._runner
         over: list[dict[str, Value]] = []
-        while (best := self._best_in_pairs(baseline, over)) is not None:
+        expected = _once(self._trials.expected)
+        while (best := self._best_in_pairs(baseline, over, expected)) is not None:
             if endings.is_tie(self._document(), best) or self._completed(baseline, best):
                 return
             over.append(best.config)
@@ -227,7 +228,9 @@ class Tuner:
         if is_left(runner.ledger, self.stack.knobs):  # the gate has let none of them win
             runner.settle()
 
-    def _best_in_pairs(self, baseline: Step, over: list[dict[str, Value]]) -> Step | None:
+    def _best_in_pairs(
+        self, baseline: Step, over: list[dict[str, Value]], expected: Expected
+    ) -> Step | None:
         """Confirm would-be winners, best first, until one stands or is a tie; None: none does.
 
         One that is better and misses the SLOs that it had met stands if no other does. At most
@@ -236,6 +239,7 @@ class Tuner:
         Args:
             baseline: measured in full.
             over: configs that are no winners; further ones are added.
+            expected: as Proof.contenders() takes it.
         """
         proof, runner = self._proof, self._runner
         reference = reference_of(runner.ledger)  # lanes may have been left out since
@@ -254,7 +258,7 @@ class Tuner:
             return True
 
         seen = []
-        for best in proof.contenders(reference, self._trials.expected, wanted):
+        for best in proof.contenders(reference, expected, wanted):
             proof.confirm(baseline.config, best)
             document = self._document()
             if endings.is_tie(document, best):
@@ -376,3 +380,16 @@ def _check_hosts(runner: Runner, hosts: Hosts | None, *, here: bool) -> None:
             f"--store {hosts.shown}: the study's trials run in lanes of one machine; leave it out,"
             " or begin another study."
         )
+
+
+def _once(expected: Expected) -> Expected:
+    """Return what a search expects, asked once for the same trials: to ask again changes it."""
+    known: dict[tuple[int, ...], list[float] | None] = {}
+
+    def told(steps: Sequence[Step]) -> list[float] | None:
+        numbers = tuple(step.number for step in steps)
+        if numbers not in known:
+            known[numbers] = expected(steps)
+        return known[numbers]
+
+    return told
