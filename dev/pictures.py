@@ -58,7 +58,8 @@ def caption(study: Mapping[str, Any]) -> str:
     basis = stacks_of or f"{study['engine']} {study['engine_version']} against its own defaults"
     pairs = verdicts.confirmed(study).basis
     return (
-        f"*One run of `make demo` on {cores} cores ({model}): {basis}, {pairs}.*\n\n"
+        f"*One run of `make demo` with {study['spec']['trials']} trials on {cores} cores ({model}):"
+        f" {basis}, {pairs}.*\n\n"
         f"- **{rate}**\n- **{ttft}**\n- {settings}\n"
     )
 

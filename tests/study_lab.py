@@ -16,6 +16,7 @@ from llmdyno.cli import flags
 from llmdyno.errors import DynoError
 from llmdyno.knobs import Value
 from llmdyno.quality.answers import Answers, Said
+from llmdyno.spec import Load
 from llmdyno.tune import lane
 from llmdyno.tune.entries import Step
 from llmdyno.tune.ledger import Ledger
@@ -38,6 +39,8 @@ class Start(msgspec.Struct, frozen=True):
     phase: str
     device: str = ""  # what part of the machine it has; empty: all
     beside: int = 0  # how many others ran when it started
+    levels: int = 1  # of its load
+    level_s: float = LEVEL_S  # how long each of them is to last
 
 
 # Returns the gap between tokens and the time to the first, in ms, and maybe that every so manieth
@@ -143,10 +146,11 @@ class StudyLab:
         return (self.folder / store.BUNDLE / "README.md").read_text()
 
     def _measure(
-        self, _stack: Any, config: Config, *, slos: Any, folder: Path, **_: Any
+        self, _stack: Any, config: Config, *, load: Load, slos: Any, folder: Path, **_: Any
     ) -> Measurement:
         phase = folder.name.split("-")[2]
-        start = Start(dict(config), len(self.starts) + 1, phase, *self._where)
+        of_load = len(load.points), load.duration_s
+        start = Start(dict(config), len(self.starts) + 1, phase, *self._where, *of_load)
         self.starts.append(start)
         came = self.world(start)
         if isinstance(came, str):
@@ -198,7 +202,9 @@ class LaneLab(StudyLab):
         device = f"GPU {gpus}" if gpus else f"cores {order.cores[0]}-{order.cores[-1]}"
         self._where = (device, len(self.running))
         try:
-            measurement = self._measure(None, order.config, slos=order.study.slos, folder=run)
+            measurement = self._measure(
+                None, order.config, load=order.load, slos=order.study.slos, folder=run
+            )
         finally:
             self._where = ("", 0)
         if self._stands(self.starts[-1]):

@@ -1,7 +1,9 @@
 """The error tree: what `dyno` ends with, and the name that was probably meant."""
 
+import asyncio
 import errno
 import socket
+from collections.abc import Callable
 
 import pytest
 
@@ -14,6 +16,7 @@ from llmdyno.errors import (
     UsageError,
     nearest,
     reason,
+    shortage,
 )
 
 
@@ -62,3 +65,62 @@ def test_where_nothing_is_known_that_is_said() -> None:
 )
 def test_the_systems_own_words_are_told(error: OSError, said: str) -> None:
     assert reason(error).startswith(said)
+
+
+def raised(how: Callable[[], None]) -> Exception:
+    with pytest.raises(Exception) as caught:
+        how()
+    return caught.value
+
+
+def from_another() -> None:
+    try:
+        raise MemoryError
+    except MemoryError as error:
+        raise RuntimeError("x") from error
+
+
+def while_another_is_handled() -> None:
+    try:
+        raise MemoryError
+    except MemoryError:
+        raise RuntimeError("x")  # noqa: B904 - so Python does it where a handler fails
+
+
+def from_none() -> None:
+    try:
+        raise MemoryError
+    except MemoryError:
+        raise RuntimeError("x") from None
+
+
+def of_tasks() -> None:
+    async def fails() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def work() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fails())
+            group.create_task(fails())
+
+    asyncio.run(work())
+
+
+def of_tasks_beside_a_fault_of_ours() -> None:
+    raise ExceptionGroup("x", [MemoryError(), KeyError("ours")])
+
+
+@pytest.mark.parametrize(
+    ("how", "lacks"),
+    [
+        (from_another, "memory"),
+        (while_another_is_handled, "memory"),
+        (from_none, None),
+        (of_tasks, "open file (ulimit -n)"),
+        (of_tasks_beside_a_fault_of_ours, None),
+    ],
+)
+def test_a_shortage_is_found_where_it_is_the_reason_and_hides_no_fault_of_ours(
+    how: Callable[[], None], lacks: str | None
+) -> None:
+    assert shortage(raised(how)) == lacks

@@ -17,7 +17,7 @@ def test_every_key_of_the_documents_has_a_row(tmp_path: Path) -> None:
     summary = summarise(tmp_path / lab.RUN / store.JOURNAL)
     folder = tmp_path / lab.STUDY
     study = study_document(folder, Ledger(folder), load_stack(lab.ENGINE, "native", "m", ()))
-    _, run_rows, level_rows, study_rows, trial_rows = (
+    _, run_rows, level_rows, study_rows, trial_rows, _history = (
         set(re.findall(r"`(\w+)`", "\n".join(re.findall(r"^\| (.+?) \|", part, re.MULTILINE))))
         for part in (DOCS / "documents.md").read_text().split("\n## ")
     )

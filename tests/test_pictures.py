@@ -60,11 +60,13 @@ def test_readme_quotes_the_lines_that_the_terminal_ends_with() -> None:
 
 
 def test_the_caption_has_the_studys_own_lines() -> None:
-    said = with_caption(README, caption(study()))
+    document = study() | {"spec": {"trials": 11}}
+    said = with_caption(README, caption(document))
 
-    assert all(line in said for line in closing_lines(study()))
+    assert all(line in said for line in closing_lines(document))
     assert "6 interleaved pairs" in said
-    assert with_caption(said, caption(study())) == said
+    assert "`make demo` with 11 trials" in said
+    assert with_caption(said, caption(document)) == said
 
 
 def test_a_study_that_shows_nothing_gets_no_picture() -> None:

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from llmdyno import store
+from llmdyno.cli.app import app
 from llmdyno.errors import StorageError, UsageError
+from llmdyno.processes.containers import hub_cache
 
 HOLDS = """
 import time
@@ -109,16 +112,38 @@ def test_a_folder_whose_name_is_no_text_is_refused_before_anything_is_measured(
         ask(".")
 
 
-def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def install(shell: str) -> None:
+    CliRunner().invoke(app, ["completion", shell, "--install"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("ask", "instead"),
+    [
+        (lambda: store.cache_folder("artifacts"), "XDG_CACHE_HOME"),
+        (hub_cache, "HF_HOME"),
+        (lambda: install("bash"), None),
+    ],
+)
+def test_a_user_without_a_home_is_told_what_to_set(
+    ask: Callable[[], Path | None], instead: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def nobody(_: int) -> None:
         raise KeyError
 
     monkeypatch.setattr("pwd.getpwuid", nobody)
-    for name in ("HOME", "XDG_CACHE_HOME"):
+    others = {"XDG_CACHE_HOME", "HF_HOME"} - {instead}
+    for name in ("HOME", "XDG_CACHE_HOME", "HF_HOME"):
         monkeypatch.delenv(name, raising=False)
+    for name in others:  # what these name is of no use here
+        monkeypatch.setenv(name, "/elsewhere")
 
-    with pytest.raises(UsageError, match=r"^HOME is not set, and user \d+ has no home folder"):
-        store.cache_folder("artifacts")
+    names = f"HOME, or {instead}," if instead else "HOME"
+    said = rf"^HOME is not set, and user \d+ has no home folder on this machine: set {names} to a "
+    with pytest.raises(UsageError, match=said):
+        ask()
 
-    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
-    assert store.cache_folder("artifacts") == Path("/cache/llmdyno/artifacts")
+    if instead is not None:
+        monkeypatch.setenv(instead, "/cache")
+        found = ask()
+        assert found is not None
+        assert found.is_relative_to("/cache")

@@ -15,7 +15,7 @@ import json
 import random
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,10 @@ SECONDS = 5.0
 TOKENS, SEQUENCES = 64, 32  # so many there are at least on the plateau
 _BESIDE = 8  # sequences: so few are measured, too, as the demo may try them
 _FIELDS = ("round", "at_s", "config", "token_rate")
-_SURE = 1.645  # standard errors, one-sided 95 %
+_UNLIKELY = 0.05  # one-sided
+_DRAWS = 200_000  # a probability of .05 is then known to .0005
+_HALVINGS = 20
+_SHOWN = (0.015, 0.02, 0.025)
 
 
 def measured() -> list[dict[str, Value]]:
@@ -116,17 +119,47 @@ class Plateau:
         return found
 
     @property
+    def covariance(self) -> float:
+        """The covariance of what the two tables say: as their noises are independent, the truth's.
+
+        It is negative where they contradict each other, though no variance is.
+        """
+        return float((self._said[0] * self._said[1]).sum() / (len(self.names) - 1))
+
+    @property
     def spread(self) -> tuple[float, float]:
         """How far configs truly lie apart, a deviation: as estimated, and at most (95 %).
 
-        The noises of the two tables are independent, so their covariance is the variance of the
-        truth. Its standard error is that of configs that are truly equal.
+        At most: at that spread a covariance as low as the tables' has a probability of 5 %.
         """
+        chance = self.chances()
+        low, high = 0.0, float(self._said.std(ddof=1))
+        while chance(high) > _UNLIKELY:
+            low, high = high, 2 * high
+        for _ in range(_HALVINGS):
+            half = (low + high) / 2
+            low, high = (half, high) if chance(half) > _UNLIKELY else (low, half)
+        return float(np.sqrt(max(0.0, self.covariance))), low
+
+    def chances(self) -> Callable[[float], float]:
+        """Return how probable a covariance as low as the tables' is, as a function of the spread.
+
+        Simulated: normal values of the configs, and normal noise of each table by its runs. All
+        spreads have the same draws, so that the probability falls smoothly.
+        """
+        draw = np.random.default_rng(95)
         count = len(self.names)
-        shared = float((self._said[0] * self._said[1]).sum() / (count - 1))
-        error = float(np.sqrt(self._said.var(1, ddof=1).prod() / (count - 1)))
-        most = shared + _SURE * error
-        return float(np.sqrt(max(0.0, shared))), float(np.sqrt(max(0.0, most)))
+        truth = _centred(draw.standard_normal((_DRAWS, count)))
+        first, second = (
+            _centred(draw.standard_normal((_DRAWS, count)) / np.sqrt(weights))
+            for weights in self._weights
+        )
+        # The sum behind it: (spread * truth + first) (spread * truth + second).
+        square = (truth**2).sum(1)
+        cross = (truth * (first + second)).sum(1)
+        noise = (first * second).sum(1)
+        found = self.covariance * (count - 1)
+        return lambda spread: float((spread**2 * square + spread * cross + noise <= found).mean())
 
     def drawn(self, spread: float, draw: np.random.Generator) -> dict[str, float]:
         """Return rates, by name, that the configs may truly have: a draw from the posterior.
@@ -139,6 +172,10 @@ class Plateau:
         mean = variance * (self._weights * self._said).sum(0)
         values = self.level + mean + np.sqrt(variance) * draw.standard_normal(len(mean))
         return dict(zip(self.names, map(float, np.exp(values)), strict=True))
+
+
+def _centred(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return values - values.mean(-1, keepdims=True)
 
 
 def _effects(path: Path) -> tuple[dict[str, float], dict[str, int], float]:
@@ -168,7 +205,10 @@ def show() -> None:
     print(f"{len(found.names)} configs of {found.runs} runs in rounds. Equal runs are {first:.1%}")
     print(f"apart in the grid, {second:.1%} in the rounds. F is {found.ratios[0]:.2f} and", end=" ")
     print(f"{found.ratios[1]:.2f}, the tables' correlation {found.likeness:+.2f}.")
-    print(f"The configs lie {likely:.1%} apart, at most {most:.1%}.")
+    chance = found.chances()
+    said = ", ".join(f"{chance(spread):.3f} at {spread:.1%}" for spread in _SHOWN)
+    print(f"The configs lie {likely:.1%} apart, at most {most:.2%}. The probability of so low a")
+    print(f"covariance is {said}.")
 
 
 def main(arguments: Sequence[str]) -> None:

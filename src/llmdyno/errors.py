@@ -71,18 +71,24 @@ def reason(error: OSError) -> str:
 def shortage(error: BaseException | None) -> str | None:
     """Return what the system has not left for dyno itself; None: the error is another one.
 
-    An event loop that cannot be made cannot be closed either: what the error came of counts.
+    An event loop that cannot be made cannot be closed either: what the error came of counts, unless
+    it was raised `from None`. Of a group each error must be such a one. EAGAIN is none: a process
+    that is not started has a class (processes/starting.py), and a socket's would be our own fault.
     """
     known = set()
     while error is not None and id(error) not in known:
         known.add(id(error))
+        if isinstance(error, BaseExceptionGroup):
+            lacks = [shortage(one) for one in error.exceptions]
+            return lacks[0] if all(lacks) else None
         if isinstance(error, MemoryError):
             return "memory"
         if isinstance(error, OSError) and error.errno in _SHORTAGES:
             return _SHORTAGES[error.errno]
         if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
             return "thread (ulimit -u, or the container's limit)"
-        error = error.__cause__ or error.__context__
+        hidden = error.__suppress_context__
+        error = error.__cause__ or (None if hidden else error.__context__)
     return None
 
 

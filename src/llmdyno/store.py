@@ -39,8 +39,11 @@ _ID_END_MIN = 4
 HELD = (JOURNAL, SUMMARY, LEDGER, STUDY)  # by one of which a folder is a run or a study
 
 
-def home() -> Path:
+def home(instead: str | None = None) -> Path:
     """Return the user's home folder.
+
+    Args:
+        instead: the variable that the caller has read before, if there is one; it would do, too.
 
     Raises:
         UsageError: it is not known, as of a container's user without a name.
@@ -48,9 +51,10 @@ def home() -> Path:
     try:
         return Path.home()
     except RuntimeError:
+        names = f"HOME, or {instead}," if instead else "HOME"
         raise UsageError(
-            f"HOME is not set, and user {os.getuid()} has no home folder on this machine: set HOME,"
-            " or XDG_CACHE_HOME, to a folder that can be written."
+            f"HOME is not set, and user {os.getuid()} has no home folder on this machine: set"
+            f" {names} to a folder that can be written."
         ) from None
 
 
@@ -60,7 +64,7 @@ def cache_folder(kind: str) -> Path:
     Raises:
         UsageError: neither that variable nor a home folder is there.
     """
-    cache = os.environ.get("XDG_CACHE_HOME") or home() / ".cache"
+    cache = os.environ.get("XDG_CACHE_HOME") or home("XDG_CACHE_HOME") / ".cache"
     return Path(cache) / "llmdyno" / kind
 
 

@@ -12,7 +12,8 @@ from llmdyno import plugins
 from llmdyno.cli.app import app
 from llmdyno.cli.flags import study_spec
 from llmdyno.cli.tune import _refuse_beside_resume, _terms
-from llmdyno.errors import DynoError, UsageError
+from llmdyno.errors import DynoError, StorageError, UsageError
+from llmdyno.store import LEDGER
 from studies import run
 
 WRONG = {
@@ -127,17 +128,36 @@ def test_the_flags_of_a_study_that_goes_on_are_read_by_its_own_terms() -> None:
         study_spec({**_terms(fixed), "pairs": 4, "max_pairs": 20})
 
 
-def test_a_study_for_which_there_is_no_memory_left_says_how_it_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        ExceptionGroup("of tasks", [MemoryError()]),
+        StorageError("cannot write x: No space."),
+    ],
+)
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_study_that_ends_for_want_of_something_says_how_it_goes_on_if_there_is_one(
+    error: Exception, begun: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    folder = tmp_path / "s"
+
     def run(*_: object, **__: object) -> None:
-        raise MemoryError
+        if begun:
+            folder.mkdir()
+            (folder / LEDGER).touch()
+        raise error
 
     monkeypatch.setattr("llmdyno.tune.tuner.Tuner.run", run)
-    asked = ["tune", "--engine", "openvino", "--model", "tiny", "--out", str(tmp_path / "s")]
+    asked = ["tune", "--engine", "openvino", "--model", "tiny", "--out", str(folder)]
     failed = CliRunner().invoke(app, asked).exception
 
+    if not begun:
+        assert failed is error
+        return
     assert isinstance(failed, DynoError)
     assert failed.exit_status == 3
-    assert "no memory left for dyno itself" in str(failed)
-    assert f"dyno tune --resume {tmp_path / 's'}" in str(failed)
+    no_memory = "there is no memory left for dyno itself."
+    said = str(error) if isinstance(error, StorageError) else no_memory
+    assert str(failed).startswith(f"{said} What was measured is kept in {folder};")
+    assert str(failed).endswith(f"go on with: dyno tune --resume {folder}")

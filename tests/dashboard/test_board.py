@@ -1,5 +1,6 @@
 """The page as it is served: who may see it, what comes, what its buttons do."""
 
+import errno
 import http.client
 import json
 import os
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from llmdyno.dashboard.board import Board, interrupt
-from llmdyno.errors import UsageError
+from llmdyno.errors import ServerError, UsageError
 from waiting import until
 
 Pressed = dict[str, threading.Event]
@@ -116,6 +117,18 @@ def test_a_page_from_elsewhere_is_refused_even_with_the_token(
 @pytest.mark.parametrize("host", ["localhost", "localhost:9000", "127.0.0.1:1", "LOCALHOST"])
 def test_a_tunnel_may_have_another_port(page: Board, host: str) -> None:
     assert asked(page, "/", Host=host)[0] == 200
+
+
+def test_a_process_that_the_system_does_not_start_is_a_failure_with_a_class(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr("subprocess.Popen", full)
+
+    with pytest.raises(ServerError, match=r"^The dashboard's process cannot be started: .*limit"):
+        Board(0, {})
 
 
 def test_only_a_post_presses_a_button(page: Board, pressed: Pressed) -> None:

@@ -26,6 +26,7 @@ from llmdyno.fronts.bentoml import ENVIRONMENT, FRONT, KNOBS, SETTINGS, write_pr
 from llmdyno.knobs import check, default
 from llmdyno.processes import environments
 from llmdyno.processes.ports import free_port
+from llmdyno.processes.server import start
 from waiting import until
 
 PATIENCE_S = 60.0
@@ -405,6 +406,33 @@ def test_kill_9_leaves_nothing(
             assert "was killed by SIGKILL" in service.said()
         eventually(lambda: not any(alive(pid) for pid in processes.values()), 10)
         assert not list(ours.glob("bentoml-*"))  # what it leaves is in the server's own folder
+
+
+def test_in_a_relative_folder_all_that_it_writes_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A study's folder is often one; the service's workers run in it."""
+    ours = tmp_path / "of-user"
+    ours.mkdir()
+    monkeypatch.setenv("TMPDIR", str(ours))
+    monkeypatch.chdir(tmp_path)
+    port = free_port()
+    launch = FRONT.launch(
+        *(ENGINE, "tiny", {}),
+        artifact=None,
+        folder=Path("s", "server"),
+        host="127.0.0.1",
+        port=port,
+        says=lambda _: None,
+    )
+
+    with start(launch, log=tmp_path / "server.log"):
+        made = [place for place in tmp_path.rglob("bentoml-*") if place.is_dir()]
+        homes = [*tmp_path.rglob("bentoml_home")]
+
+    folder = tmp_path / "s" / "server"
+    assert {place.parent for place in made} == {folder / "tmp"}
+    assert homes == [folder / "bentoml_home"]
 
 
 def test_an_engine_that_cannot_start_is_not_tried_twice(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Workers on a real Ray cluster of two nodes on this machine; skipped without the extra `ray`."""
 
+import asyncio
+import errno
 import importlib.util
 import os
 import re
@@ -8,10 +10,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from conftest import DYNO, last_json
+from llmdyno.errors import TargetError
+from llmdyno.load.plan import Point
+from llmdyno.load.ray_workers import Cluster, NodeAgent
+from llmdyno.spec import Bench
+from llmdyno.workload.share import Share
 from load.test_workers import TO_STREAMER, records, tokens_sent, truth
 from waiting import until
 
@@ -60,6 +68,41 @@ def workers_under(ancestor: int) -> list[int]:
         return pid == ancestor
 
     return [pid for pid in workers if stems(pid)]
+
+
+class Here:
+    """The method of an actor, called here: what is remote of it is that one waits for it."""
+
+    def __init__(self, method: Callable[..., object]) -> None:
+        self._method = method
+
+    async def remote(self, *given: object) -> object:
+        return self._method(*given)
+
+
+def test_a_worker_that_its_node_does_not_start_is_told_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    pytest.importorskip("ray.exceptions")  # it has a subclass of Popen
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    agent = NodeAgent()
+    ours = SimpleNamespace(
+        host=Here(lambda: "node7"), clock_ns=Here(agent.clock_ns), start=Here(agent.start)
+    )
+    cluster = Cluster(SimpleNamespace(remote=lambda: ours), 1, ())
+    monkeypatch.setattr("subprocess.Popen", full)
+    point = Point(spec=Bench(url="http://127.0.0.1:9"), level=1, repeat=1, load=1)
+
+    with pytest.raises(
+        TargetError, match=r"^--ray: worker 0 does not start on node7: Resource temporarily un"
+    ):
+        asyncio.run(cluster.hire(point, Share(), 0, tmp_path / "journal.jsonl"))
+
+    assert not list(tmp_path.iterdir())
 
 
 def test_workers_on_two_nodes_do_what_one_process_does(

@@ -81,6 +81,18 @@ def test_a_folder_a_file_and_the_hub_cache_are_read(
     assert shape_of("an-org/a-model").layers == 2
 
 
+def test_a_user_without_a_home_has_no_hub_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    for name in ("HOME", "HF_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    with pytest.raises(UsageError, match="an-org/a-model: its shape is not known here"):
+        shape_of("an-org/a-model")
+
+
 @pytest.mark.parametrize(
     ("config", "expected"),
     [

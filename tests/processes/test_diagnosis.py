@@ -110,9 +110,35 @@ def test_a_progress_bars_states_are_lines_without_colours() -> None:
         ("sh: 0: Cannot fork: Resource temporarily unavailable", "system-limit"),
         ("BlockingIOError: [Errno 11] Resource temporarily unavailable", "system-limit"),
         ("OSError: [Errno 24] Too many open files: '/dev/shm/x'", "system-limit"),
+        ("Error: EMFILE: too many open files, open '/x'", "system-limit"),
+        ("cannot start vllm: Cannot allocate memory", "system-limit"),
+        ("mapped memfile0 of 12 MiB; systemfile is read", "died"),
         # What a socket says in passing.
         ("recv: Resource temporarily unavailable", "died"),
     ],
 )
 def test_the_systems_limits_are_no_fault_of_a_config(line: str, kind: str) -> None:
     assert diagnosis.diagnose([line], Step(what="-", argv=("x",)))[0] == kind
+
+
+@pytest.mark.parametrize(
+    "warning",
+    [
+        "OpenBLAS blas_thread_init: pthread_create failed for thread 7 of 64",
+        (
+            "WARNING 11-28 19:08:15 [system_utils.py:222] Found ulimit of 1024 and failed to"
+            " automatically increase with error current limit exceeds maximum limit. This can"
+            " cause fd limit errors like `OSError: [Errno 24] Too many open files`. Consider"
+            " increasing with ulimit -n"
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ("ValueError: max_num_seqs must be below 9", "bad-config"),
+        ("ModuleNotFoundError: No module named 'x'", "missing-library"),
+    ],
+)
+def test_a_limit_that_was_survived_is_not_the_reason(warning: str, error: str, kind: str) -> None:
+    assert diagnosis.diagnose([warning, error], Step(what="-", argv=("x",)))[0] == kind

@@ -1,5 +1,6 @@
 """Environments of servers: made once, whole or not at all."""
 
+import errno
 import os
 import shutil
 import signal
@@ -143,3 +144,36 @@ def test_what_a_killed_one_left_is_swept_and_its_installer_ends(
     shutil.rmtree(tmp_path / "bin")
     environments.ensure("greeter", [str(wheel)], lambda _: None)
     assert not list(environments.home().glob(".greeter-*"))
+
+
+@pytest.mark.usefixtures("wheel")
+def test_an_installer_that_the_system_does_not_start_is_no_missing_library(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr("subprocess.Popen", full)
+
+    with pytest.raises(ServerError, match=r"^What installs greeter cannot be started: ") as failed:
+        environments.ensure("greeter", ["greeter"], lambda _: None)
+
+    assert failed.value.kind == "system-limit"
+
+
+def test_so_is_pip_where_it_is_asked_for_the_indexes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    said: list[str] = []
+
+    def full(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr("llmdyno.processes.indexes.subprocess.run", full)
+    monkeypatch.setattr(environments, "_fill_by_pip", lambda *_: said.append("by pip"))
+    monkeypatch.setattr("shutil.which", lambda _: "uv")
+
+    environments._fill("greeter", tmp_path / "python", ["greeter"], said.append)
+
+    assert said[0].startswith("pip, which is asked for the package indexes, cannot be started: ")
+    assert said[1:] == ["by pip"]

@@ -59,3 +59,14 @@ def test_a_run_in_which_the_server_stood_still_is_named_if_the_others_went_on() 
     for one in runs:
         one["doubts"] = ["held-back-stream"]
     assert found(*runs) == {}
+
+
+def test_a_standstill_is_named_however_many_runs_have_one() -> None:
+    runs = [run(0, "before"), run(0, "after"), run(1, "after"), run(1, "before")]
+    for one in runs:
+        one["doubts"] = ["stood-still", "held-back-stream"]
+
+    assert found(*runs) == {
+        "doubtful-pairs": "Runs of the pairs have doubts of their own: stood-still in 2 of 2 runs"
+        " of the baseline; stood-still in 2 of 2 runs of the tuned."
+    }

@@ -70,6 +70,19 @@ def test_what_a_server_does_often_is_its_speed() -> None:
     assert told_of(stream(0, 2000, *often[:3], tokens=900)) is not None
 
 
+def test_waits_between_the_requests_of_a_light_load_do_not_count() -> None:
+    """With seven of them a standstill of 5 s was taken for how the server works."""
+    stopped = stream(0, 1000, (50, 5000), tokens=100)
+    seldom = [stream(n, 9000 + 1500 * n, tokens=10) for n in range(1, 8)]
+    window = Window(start_ns=0, end_ns=30 * SECOND, steady=True, method="-")
+
+    told = standstill(columns_of(stopped, *seldom), window, 0)
+
+    assert told is not None
+    assert (told["count"], told["longest_s"], told["answers"]) == (1, 5.0, 1)
+    assert standstill(columns_of(*seldom), window, 0) is None
+
+
 def test_a_slow_server_is_slow_and_does_not_stand_still() -> None:
     slow = record(0, 0, gaps_ns=(300 * MS,) * 20 + (3 * SECOND,) + (300 * MS,) * 20)
 

@@ -47,7 +47,7 @@ def test_the_interval_decides(ratio: dict[str, Any], more: str, less: str) -> No
 def test_equal_is_what_lies_within_one_percent(
     word: verdicts.Word, ratio: dict[str, Any], *, expected: bool
 ) -> None:
-    assert verdicts.shown_equal(word, ratio) is expected
+    assert verdicts.shown_equal(word, ratio, []) is expected
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,29 @@ def test_equal_is_what_lies_within_one_percent(
 def test_nothing_speaks_for_what_is_no_better_in_the_mean(
     word: verdicts.Word, ratio: dict[str, Any], *, more: bool, less: bool
 ) -> None:
-    assert verdicts.no_better(word, ratio, maximise=True) is more
-    assert verdicts.no_better(word, ratio, maximise=False) is less
+    assert verdicts.no_better(word, ratio, [], maximise=True) is more
+    assert verdicts.no_better(word, ratio, [], maximise=False) is less
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "stays"),
+    [(7, 10, False), (9, 10, False), (10, 10, True), (7, 7, True), (10, 9, True)],
+)
+def test_who_meets_the_slos_in_more_runs_is_neither_equal_nor_no_better(
+    before: int, after: int, *, stays: bool
+) -> None:
+    """SLOs come first: 10 of 10 runs for 7 had been thrown away for a mean of 0.999."""
+    runs = [
+        {"arm": arm, "slo_met": number < met}
+        for arm, met in (("before", before), ("after", after))
+        for number in range(10)
+    ]
+    ratio = {"mean": 0.999, "ci95": [0.995, 1.004]}
+    word = verdicts.with_slo(verdicts.verdict(ratio, maximise=True), runs)
+
+    assert word == "no difference"
+    assert verdicts.shown_equal(word, ratio, runs) is stays
+    assert verdicts.no_better(word, ratio, runs, maximise=True) is stays
 
 
 def study(**confirmation: Any) -> dict[str, Any]:

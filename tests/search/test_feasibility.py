@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import msgspec
+import pytest
 
 from batches import KERNEL, KNOBS, SEQUENCES, TOKENS
 from llmdyno.knobs import Knob, Value
@@ -97,9 +98,25 @@ def test_two_points_share_a_cause_where_one_thing_may_stop_both() -> None:
 
     learnt.fit(points({}, {"kernel": "b"}), points())
     asked = points({"kernel": "c", "sequences": 20}, {"kernel": "b", "guess": True})
-    alike, other = learnt.shared(asked, points({"kernel": "c"}))
+    [(alike, other)] = learnt.shared(asked, [points({"kernel": "c"})])
 
     assert alike > 3 * other
     assert alike <= min(*learnt.risk(points({"kernel": "c"})), learnt.risk(asked)[0])
-    itself = learnt.shared(points({"kernel": "c"}), points({"kernel": "c"}))
+    [itself] = learnt.shared(points({"kernel": "c"}), [points({"kernel": "c"})])
     assert itself == learnt.risk(points({"kernel": "c"}))
+
+
+def test_a_point_has_the_same_risk_however_many_are_asked_about_with_it() -> None:
+    started: list[Config] = [{}, {"tokens": 1024}, {"kernel": "b"}]
+    failed: list[Config] = [{"sequences": 250, "tokens": 4096}, {"kernel": "c"}]
+    asked = [
+        {"sequences": sequences, "tokens": tokens, "kernel": kernel}
+        for sequences in (16, 64, 200, 500)
+        for tokens in (512, 2048, 4096, 8192)
+        for kernel in ("a", "b", "c")
+    ]
+
+    alone = [risks(started, failed, [one])[0] for one in asked]
+
+    assert risks(started, failed, asked) == pytest.approx(alone)
+    assert len(set(alone)) > len(asked) / 2

@@ -419,6 +419,58 @@ def test_a_task_at_which_lm_eval_failed_is_asked_again_when_the_study_goes_on(
 
 
 @pytest.mark.usefixtures("stand_in")
+def test_a_task_that_was_not_asked_once_more_is_asked_in_a_later_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three tasks one came back and one did not: the winner had no score of that one for good.
+
+    It fails for the baseline first, so that the winner is not asked it in that process.
+    """
+    monkeypatch.setenv("AWAY", str(tmp_path))
+    study, winner, tasks = tmp_path / "study", {"better": True}, ("capitals", "more", "third")
+    away = [tmp_path / f"offline-{task}" for task in tasks[1:]]
+    for one in away:
+        one.touch()
+    Lab(study, tasks=tasks).exam.compare(winner)
+    away[1].unlink()
+    some = Lab(study, tasks=tasks)
+    some.exam.compare(winner)
+    assert [row["task"] for row in some.document()["tasks"]] == ["capitals", "third"]
+    assert [one["task"] for one in some.document()["dropped"]] == ["more"]
+
+    away[0].unlink()
+    all_of_it = Lab(study, tasks=tasks)
+    all_of_it.exam.compare(winner)
+    assert all_of_it.launched == [{}, winner]
+    assert [row["task"] for row in all_of_it.document()["tasks"]] == ["capitals", "third", "more"]
+    assert all_of_it.document()["dropped"] == []
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_winner_that_dies_at_a_task_that_is_asked_once_more_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its scores are kept, and it is to be started again, as one that dies at the first time."""
+    monkeypatch.setenv("AWAY", str(tmp_path))
+    away = tmp_path / "offline-more"
+    away.touch()
+    study, winner, tasks = tmp_path / "study", {"better": True}, ("capitals", "more")
+    Lab(study, tasks=tasks).exam.compare(winner)
+    away.unlink()
+    Lab(study, tasks=tasks).exam.compare({"other": True})  # the baseline has all its scores
+
+    lab = Lab(study, tasks=tasks, always=("dies",))
+    fault = lab.exam.compare(winner)
+
+    assert lab.launched == [winner]
+    assert fault is not None
+    assert fault.kind == "died"
+    found = checked.told(study, winner)
+    assert found is not None
+    assert [row["task"] for row in found["lm_eval"]["tasks"]] == ["capitals"]
+
+
+@pytest.mark.usefixtures("stand_in")
 def test_a_group_that_may_compare_probabilities_is_counted_by_the_hubs_tokenizer(
     tmp_path: Path,
 ) -> None:

@@ -98,7 +98,10 @@ class HostLab(LaneLab):
             with self._one:
                 self.measured.append(leased.posted.phase)
                 self._where = (name, 0)
-                measurement = self._measure(None, leased.posted.config, slos=(), folder=run)
+                posted = leased.posted
+                measurement = self._measure(
+                    None, posted.config, load=posted.load, slos=(), folder=run
+                )
                 self._where = ("", 0)
             files = {path.name: path.read_bytes() for path in run.iterdir()}
             came = msgspec.json.encode(Came(measurement=measurement)).decode()

@@ -75,3 +75,23 @@ def test_where_the_step_comes_among_lanes_no_good_config_falls_out(
 
     assert document["best"]["config"] == {"fast": True}
     assert document["confirmation"]["verdict"] == "better"
+
+
+@pytest.mark.parametrize(("trial_s", "is_told"), [("4s", False), ("8s", True)])
+def test_a_run_of_another_length_tells_nothing_of_the_machine(
+    lab: StudyLab, trial_s: str, *, is_told: bool
+) -> None:
+    """A longer run is faster: its server has warmed up. The reference is as long as a trial."""
+
+    def world(start: Start) -> tuple[float, float]:
+        gap_ms, first_ms = fast(start)
+        late = start.phase == "confirm"
+        warm = 1.5 if start.level_s == 8 and (late or not is_told) else 1.0
+        return gap_ms / warm, first_ms / warm
+
+    asked = lab.study(users="1,2", duration="8s", trial_duration=trial_s, pairs=3)
+    document = lab.run(world, asked)
+
+    assert {start.level_s for start in lab.starts if start.phase == "confirm"} == {8}
+    assert (document["confirmation"]["shift"] is not None) is is_told
+    assert (CODE in {one["code"] for one in document["doubts"]}) is is_told

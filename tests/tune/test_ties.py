@@ -156,6 +156,28 @@ def test_what_is_no_better_in_the_mean_of_the_pairs_leaves_the_baseline(lab: Stu
     assert [(one.name, one.after) for one in decided.settings] == [("fast", "true")]
 
 
+def test_who_meets_the_slos_in_more_runs_stays_the_best_though_it_is_no_faster(
+    lab: StudyLab,
+) -> None:
+    baselines = iter(range(99))
+
+    def world(start: Start) -> tuple[float, float]:
+        if start.phase != "confirm":
+            return fast(start)
+        missed = not start.config and next(baselines) == 0
+        return 20.0 + start.number % 3 + (0.5 if start.config else 0.0), 40.0 if missed else 10.0
+
+    document = lab.run(world, lab.study(pairs=3, slo="ttft:p99<35ms"))
+
+    found = document["confirmation"]
+    assert document["slo_outcome"]["baseline_meets"] == [False, True, True]
+    assert document["slo_outcome"]["tuned_meets"] == [True, True, True]
+    assert found["verdict"] == "no difference"
+    assert found["ratio"]["token_rate"]["mean"] < 1
+    assert (found["shown_equal"], found["no_better"]) == (False, False)
+    assert document["best"]["config"] == WINNER
+
+
 @pytest.mark.parametrize("objective", ["tpot:mean", "ttft:p50"])
 def test_where_less_is_better_a_tie_is_one_too(lab: StudyLab, objective: str) -> None:
     document = lab.run(lucky(), lab.study(objective=objective))

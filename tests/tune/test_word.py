@@ -526,6 +526,65 @@ def test_a_winner_that_misses_what_it_had_met_is_kept_until_none_meets_it(
     assert lab.starts == []
 
 
+@pytest.mark.parametrize("slo", ["ttft:p99<100ms", ""])
+def test_after_a_winner_that_dies_the_next_is_confirmed_whatever_it_claims(
+    lab: StudyLab, slo: str
+) -> None:
+    """The best misses the SLO that it had met, and dies in the ablation; the next claims none."""
+    given = [{"fast": True, "idle": "c"}, {"idle": "b"}]
+
+    def world(start: Start) -> tuple[float, float] | str:
+        wobble, late = 1 + 0.002 * (start.number % 2), start.phase in {"confirm", "ablation"}
+        if start.config == given[0] and start.phase == "ablation":
+            return "died"
+        if start.config.get("fast"):
+            return 10.0 * wobble, 300.0 if late else 30.0
+        return (15.0 if start.config.get("idle") == "b" else 20.0) * wobble, 300.0
+
+    asked = lab.study(
+        search="fast,idle", candidates=given, trials=2, **({"slo": slo} if slo else {})
+    )
+    document = lab.run(world, asked)
+
+    assert [one["config"] for one in document["rejected"]] == given[:1]
+    assert "died in the ablation" in document["rejected"][0]["why"]
+    assert document["best"]["config"] == given[1]
+    assert document["confirmation"]["verdict"] == "better"
+    full = [start.number for start in lab.starts if start.phase == "best"]
+    died = [start.number for start in lab.starts if start.phase == "ablation"]
+    assert full[0] < died[0] < full[1]  # the next one is not measured before it is in question
+    assert lab.run(world, asked)["outcome"] == document["outcome"]
+    assert lab.starts == []
+
+
+@pytest.mark.parametrize(("budget", "confirmed"), [(None, 3), ("5m", 1)])
+def test_of_many_that_miss_what_they_had_met_three_are_confirmed_within_the_budget(
+    lab: StudyLab, monkeypatch: pytest.MonkeyPatch, budget: str | None, confirmed: int
+) -> None:
+    """In their trials each is better than the one before; in the pairs the second is the best."""
+    given = [{"itl_ms": gap} for gap in (10, 11, 12, 13, 14)]
+
+    def world(start: Start) -> tuple[float, float]:
+        gap_ms, late = float(start.config.get("itl_ms", 20)), start.phase == "confirm"
+        if late:
+            if budget is not None:  # the first confirmation has taken all
+                monkeypatch.setattr("llmdyno.tune.budgeted.Budgeted.left_s", lambda _: 10.0)
+            gap_ms = 9.0 if gap_ms == 11 else gap_ms
+        meets = start.config and not late
+        return gap_ms * (1 + 0.002 * (start.number % 2)), 30.0 if meets else 300.0
+
+    asked = lab.study(
+        slo="ttft:p99<100ms", search="itl_ms", candidates=given, trials=5, budget=budget
+    )
+    document = lab.run(world, asked)
+
+    assert [one.config for one in lab.starts if one.phase == "best"] == given[:confirmed]
+    assert document["best"]["config"] == given[min(1, confirmed - 1)]
+    assert document["confirmation"]["verdict"] == "better"
+    assert lab.run(world, asked)["outcome"] == document["outcome"]
+    assert lab.starts == []
+
+
 def test_luck_is_not_told_before_the_pairs_are_whole(lab: StudyLab) -> None:
     def world(start: Start) -> tuple[float, float]:
         if start.phase == "confirm" and start.number > 6:
@@ -609,6 +668,28 @@ def test_the_exit_status_says_whether_an_slo_is_missed(
     document = json.loads(ended.stdout.splitlines()[-1])  # it is printed whatever the status
     assert misses_slo(document) == bool(status)
     assert document["confirmation"]["verdict"] == "better"
+
+
+@pytest.mark.parametrize("baseline_misses", [False, True])
+def test_where_the_baseline_is_handed_over_the_exit_status_is_of_its_slos(
+    lab: StudyLab, *, baseline_misses: bool
+) -> None:
+    """A config that was no better missed the SLO in one run, and the study ended with 1 for it."""
+    runs = {True: iter(range(99)), False: iter(range(99))}
+
+    def world(start: Start) -> tuple[float, float]:
+        if start.phase != "confirm":
+            return fast(start)
+        tuned = bool(start.config)
+        misses = next(runs[tuned]) == 0 and (tuned or baseline_misses)
+        return 20.0, 40.0 if misses else 10.0
+
+    document = lab.run(world, lab.study(pairs=3, slo="ttft:p99<35ms"))
+
+    assert document["best"]["config"] == {}
+    assert document["slo_outcome"]["tuned_meets"] == [False, True, True]
+    assert document["slo_outcome"]["baseline_meets"] == [not baseline_misses, True, True]
+    assert misses_slo(document) is baseline_misses
 
 
 def test_a_budget_that_ends_before_any_trial(lab: StudyLab) -> None:

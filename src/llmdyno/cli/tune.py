@@ -126,7 +126,7 @@ def tune(
                 "interrupted; what was measured is kept. Go on with:"
                 f" {commands.resume(folder)}{_with_store(hosts)}"
             ) from error
-        except (StorageError, MemoryError, OSError, RuntimeError) as error:
+        except (StorageError, MemoryError, OSError, RuntimeError, ExceptionGroup) as error:
             if (fault := _with_the_way_on(error, folder, hosts)) is None:
                 raise
             raise fault from error
@@ -210,24 +210,23 @@ def _hosts(url: str | None, study: "Study", *, dry_run: bool) -> "Hosts | None":
 def _with_the_way_on(error: Exception, folder: Path, hosts: "Hosts | None") -> DynoError | None:
     """Return a fault of the world with what is kept and the command that goes on.
 
-    None: it is ours.
+    None: it is to be raised as it is, for it is ours, it says that itself, or no study has begun.
     """
     from llmdyno.store import LEDGER
     from llmdyno.tune import commands
 
-    goes_on = f"go on with: {commands.resume(folder)}{_with_store(hosts)}"
+    if "dyno tune --resume" in str(error) or not (folder / LEDGER).exists():
+        return None
+    goes_on = f"{commands.resume(folder)}{_with_store(hosts)}"
+    kept = f"What was measured is kept in {folder}"
     if (lacks := shortage(error)) is not None:
         return DynoError(
-            f"there is no {lacks} left for dyno itself. What was measured is kept in {folder};"
-            f" where there is more, {goes_on}"
+            f"there is no {lacks} left for dyno itself. {kept}; where there is more, go on with:"
+            f" {goes_on}"
         )
-    if not isinstance(error, StorageError):
-        return None
-    if "dyno tune --resume" in str(error) or not (folder / LEDGER).exists():
-        return error
-    return StorageError(
-        f"{error} What was measured is kept in {folder / LEDGER}; mend that, and {goes_on}"
-    )
+    if isinstance(error, StorageError):
+        return StorageError(f"{error} {kept}; mend that, and go on with: {goes_on}")
+    return None
 
 
 def _with_store(hosts: "Hosts | None") -> str:

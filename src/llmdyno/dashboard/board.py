@@ -21,6 +21,7 @@ import msgspec
 
 from llmdyno.dashboard.server import COMMAND, HOST
 from llmdyno.errors import UsageError
+from llmdyno.processes.starting import starting
 
 _START_S = 20.0  # that the process has to listen
 _END_S = 3.0  # that it has to end
@@ -41,6 +42,7 @@ class Board:
 
     Raises:
         UsageError: the port cannot be listened on.
+        ServerError: the system starts no further process.
     """
 
     def __init__(self, port: int, on: Mapping[str, Callable[[], None]]) -> None:
@@ -56,7 +58,8 @@ class Board:
         self._listener: threading.Thread | None = None
         self._encode = msgspec.json.Encoder(enc_hook=str).encode
         self._line, theirs = socket.socketpair()
-        with theirs:
+        with theirs, contextlib.ExitStack() as unless_started, starting("The dashboard's process"):
+            unless_started.callback(self._line.close)
             self._process = subprocess.Popen(
                 COMMAND,
                 stdin=theirs.fileno(),
@@ -64,6 +67,7 @@ class Board:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for us
             )
+            unless_started.pop_all()
         said = self._begin({"port": port, "token": token, "actions": list(on)})
         if not said.isdecimal():
             self.close()

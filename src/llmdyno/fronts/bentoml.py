@@ -23,6 +23,7 @@ from llmdyno.processes import environments, leash, spawn
 from llmdyno.processes.ports import free_port
 from llmdyno.processes.secrets import is_secret
 from llmdyno.records.server_page import MetricsPage, Series, counter
+from llmdyno.store import make_folder
 
 VERSION = "1.4.39"  # 1.4.40 needs a certifi that some package indexes lack
 # The loop and the parser that uvicorn prefers; the service reads the engine with them too.
@@ -181,6 +182,7 @@ class BentoFront:
             ServerError: BentoML cannot be installed, or no port is free for the engine.
             StorageError: the folder cannot be written.
         """
+        folder = folder.absolute()  # the service's workers have it as their working directory
         inner_port = free_port()
         while inner_port == port:
             inner_port = free_port()
@@ -190,7 +192,8 @@ class BentoFront:
         require_openai(engine, inner)
         command = (*_program(folder, says), "serve", _IMPORT, "--working-dir", str(folder))
         # What BentoML puts there stays where it is killed: with the run.
-        places = {"BENTOML_HOME": folder / "bentoml_home", "TMPDIR": _made(folder / "tmp")}
+        places = {"BENTOML_HOME": folder / "bentoml_home", "TMPDIR": folder / "tmp"}
+        make_folder(places["TMPDIR"])
         environment = {name: str(place) for name, place in places.items()}
         # The engine keeps its own: the names of its sockets must be short.
         of_engine = inner.environment.get("TMPDIR") or os.environ.get("TMPDIR")
@@ -232,14 +235,6 @@ class BentoFront:
             wrote=_PACKAGE,
             requirements=(*REQUIREMENTS, *_requirements(engine)),
         )
-
-
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"cannot write {folder}: {error.strerror}.") from error
-    return folder
 
 
 def _program(folder: Path, says: Callable[[str], None]) -> tuple[str, ...]:

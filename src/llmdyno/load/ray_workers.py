@@ -26,7 +26,7 @@ from typing import Any
 
 import msgspec
 
-from llmdyno.errors import StorageError, TargetError, UsageError
+from llmdyno.errors import StorageError, TargetError, UsageError, reason
 from llmdyno.load.clocks import Clock, Drift
 from llmdyno.load.plan import Point
 from llmdyno.load.worker import READY, Assignment, environment
@@ -59,26 +59,34 @@ class NodeAgent:
         """Return this machine's perf_counter_ns."""
         return perf_counter_ns()
 
-    def start(self, line: bytes, secrets: Sequence[Header]) -> None:
+    def start(self, line: bytes, secrets: Sequence[Header]) -> str:
         """Start the worker; returns before it is ready.
 
         Args:
             line: its Assignment as JSON; the journal named there is replaced by a file here.
             secrets: for the worker's environment; they are never written to a file.
+
+        Returns:
+            Why the system does not start it; empty: it is started.
         """
         assignment = msgspec.json.decode(line, type=Assignment)
         own = msgspec.structs.replace(assignment, journal=str(self._journal))
-        self._folder.mkdir(mode=0o700)
-        with self._said.open("wb") as said:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "llmdyno.load.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=said,
-                start_new_session=True,
-                env=environment(secrets),
-            )
+        try:
+            self._folder.mkdir(mode=0o700)
+            with self._said.open("wb") as said:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "llmdyno.load.worker"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=said,
+                    start_new_session=True,
+                    env=environment(secrets),
+                )
+        except OSError as error:  # of the node: no limit of this machine
+            shutil.rmtree(self._folder, ignore_errors=True)
+            return reason(error)
         self._write(msgspec.json.encode(own) + b"\n")
+        return ""
 
     def wait_until_ready(self) -> bool:
         """Wait until the worker reports ready (True) or has ended (False)."""
@@ -255,7 +263,8 @@ class Cluster:
             Assignment(point=point, share=share, zero_ns=zero_ns + clock.offset_ns, journal="")
         )
         # Ray passes small arguments in memory, so the secrets are never written to a file.
-        await agent.start.remote(line, self._secrets)
+        if why_not := await agent.start.remote(line, self._secrets):
+            raise TargetError(f"--ray: worker {share.index} does not start on {host}: {why_not}.")
         return RayWorker(agent, host, clock, journal)
 
 

@@ -7,7 +7,6 @@ in the hub's cache here. Nothing is fetched.
 
 import difflib
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from llmdyno.predict.configs import read_config
 from llmdyno.predict.decoder import BITS_A_BYTE, Shape, canonical
 from llmdyno.predict.hybrids import HYBRIDS
 from llmdyno.predict.known import SHAPES
+from llmdyno.processes import containers
 
 __all__ = ("Shape", "closest", "shape_of")
 
@@ -144,6 +144,9 @@ def _in_hub_cache(name: str) -> Path | None:
     """Return the config.json of a hub id that was fetched to this machine before."""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         return None
-    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
-    folder = home / "hub" / f"models--{name.replace('/', '--')}" / "snapshots"
+    try:
+        cache = containers.hub_cache()
+    except UsageError:  # without a home there is none
+        return None
+    folder = cache / "hub" / f"models--{name.replace('/', '--')}" / "snapshots"
     return next(iter(sorted(folder.glob("*/config.json"), reverse=True)), None)

@@ -72,8 +72,13 @@ def choose(wanted: str, image: str, *, here: bool = True) -> Container:
 
 
 def hub_cache() -> Path:
-    """Return the folder of Hugging Face's cache, by HF_HOME and HF_HUB_CACHE."""
-    return Path(os.environ.get("HF_HOME") or store.home() / ".cache" / "huggingface")
+    """Return the folder of Hugging Face's cache: $HF_HOME.
+
+    Raises:
+        UsageError: neither that variable nor a home folder is there.
+    """
+    cache = os.environ.get("HF_HOME") or store.home("HF_HOME") / ".cache" / "huggingface"
+    return Path(cache).expanduser()
 
 
 def split_command(image: str, command: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -23,7 +23,7 @@ FAILURES: Mapping[str, str] = {
     "auth": "the model's source refused the credentials",
     "disk-full": "there is no space left on the disk",
     "system-limit": "the system lets no further process or thread start, or file be opened: raise "
-    "ulimit -u or -n, or the container's limit of processes",
+    "ulimit -u or -n, or the container's limit of processes or memory",
     "start-timeout": "it was not ready in time",
     "died": "it ended without a reason that we know",
     "hung": "it runs but does not answer",
@@ -32,16 +32,19 @@ FAILURES: Mapping[str, str] = {
 GPU = "gpu-unavailable"
 LIMIT = "system-limit"
 
-# The beginning of a line that is an error, not a warning of what the engine has survived.
-_ERROR = r"^(?!.*(?i:warning|falling back)).*(?i:error\b)"
+# The beginnings of a line that is no warning of what the engine has survived, and of an error.
+_NO_WARNING = r"^(?!.*(?i:warning|falling back))"
+_ERROR = rf"{_NO_WARNING}.*(?i:error\b)"
 _UNKNOWN = "CUDA unknown error - this may be due to"
 
 # Messages of engines, Python and the kernel, tried after the engine's own; first match wins.
 SYMPTOMS: Sequence[tuple[str, str]] = (
+    (r"^cannot start .*: (Cannot allocate memory|Too many open files)", LIMIT),  # the leash's words
     (r"(?i)CUDA out of memory|OutOfMemoryError|\bout of memory\b", "out-of-memory"),
     (r"\bbad_alloc\b|^MemoryError|Cannot allocate memory", "out-of-memory"),
     (r"cudaErrorMemoryAllocation|No available memory for the cache", "out-of-memory"),
-    (r"(?i)can't start new thread|pthread_create failed|\bToo many open files\b|EMFILE", LIMIT),
+    # vLLM warns of "Too many open files" wherever it cannot raise the limit.
+    (rf"{_NO_WARNING}.*((?i:can't start new thread|\btoo many open files\b)|\bEMFILE\b)", LIMIT),
     (r"(?i)(\bfork: |BlockingIOError: ).*Resource temporarily unavailable", LIMIT),
     (r"No space left on device|ENOSPC|Disk quota exceeded", "disk-full"),
     (
@@ -72,7 +75,9 @@ SYMPTOMS: Sequence[tuple[str, str]] = (
     (r"(?i)no such option|unexpected argument|unknown (option|flag|argument)", "bad-config"),
     (r"the following arguments are required|ValidationError|\bValueError\b", "bad-config"),
     (r"(?i)invalid (value|option|argument)", "bad-config"),
-    (_UNKNOWN, GPU),  # in a warning: if nothing else tells why
+    # In warnings: if nothing else tells why.
+    (_UNKNOWN, GPU),
+    (r"pthread_create failed", LIMIT),  # OpenBLAS's, which goes on with fewer threads
 )
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 

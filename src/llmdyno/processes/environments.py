@@ -25,6 +25,7 @@ from llmdyno import store
 from llmdyno.errors import ServerError, StorageError
 from llmdyno.processes import indexes
 from llmdyno.processes.spawn import OnLeash
+from llmdyno.processes.starting import starting
 
 _TAIL_LINES = 3
 _PROGRESS_S = 2.0  # between two reports on an installation
@@ -48,7 +49,8 @@ def ensure(name: str, requirements: Sequence[str], notify: Notify) -> Path:
         notify: called with a line while packages are installed.
 
     Raises:
-        ServerError: a package cannot be installed; class "missing-library".
+        ServerError: a package cannot be installed; class "missing-library", or that of a process
+            which the system does not start.
         StorageError: the folder cannot be written.
     """
     return _ensure(name, requirements, notify, _fill)
@@ -132,7 +134,9 @@ def _fill(name: str, python: Path, requirements: Sequence[str], notify: Notify) 
     try:
         uv = shutil.which("uv") or str(_ensure("uv", [indexes.UV], notify, _fill_by_pip) / "uv")
         command = [uv, "pip", "install", "--python", str(python), *requirements]
-        _run(name, command, notify, indexes.settings())
+        with starting("pip, which is asked for the package indexes,"):
+            settings = indexes.settings()
+        _run(name, command, notify, settings)
     except ServerError as error:
         notify(f"{str(error).strip()}\ninstalling {name} by pip instead")
         _fill_by_pip(name, python, requirements, notify)
@@ -158,9 +162,10 @@ def _run(
     """Run a command on a leash, so that it survives neither Ctrl-C nor kill -9 of dyno."""
     begin_s = told_s = time.monotonic()
     lines: list[str] = []
-    installer = OnLeash(
-        command, environment={**os.environ, **(environment or {})}, output=subprocess.PIPE
-    )
+    with starting(f"What installs {name}"):
+        installer = OnLeash(
+            command, environment={**os.environ, **(environment or {})}, output=subprocess.PIPE
+        )
     try:
         assert installer.process.stdout is not None
         for raw in installer.process.stdout:

@@ -65,10 +65,11 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
             self, scores=left, dropped={**self.dropped, **dict.fromkeys(tasks, why)}
         )
 
-    def completed(self, by: "Scores") -> "Scores":
+    def completed(self, by: "Scores", asked: Collection[str]) -> "Scores":
         """Return the scores with those of tasks that had failed, and were asked once more."""
-        dropped = {**self.dropped, **by.dropped}
-        return msgspec.structs.replace(by, scores=[*self.scores, *by.scores], dropped=dropped)
+        scores, dropped = [*self.scores, *by.scores], self.dropped | by.dropped
+        failed = {task: why for task, why in self.failed.items() if task not in asked} | by.failed
+        return Scores(version=by.version, scores=scores, dropped=dropped, failed=failed)
 
 
 @cache

@@ -299,7 +299,8 @@ def misses_slo(study: Document) -> bool:
     if not outcome:
         return False
     rejected = text(study, "outcome", "state") == "rejected"
-    tuned = [] if rejected else outcome.get("tuned_meets") or []
+    stays = rejected or bool(verdicts.confirmed(study).stays)
+    tuned = [] if stays else outcome.get("tuned_meets") or []
     return not all(tuned or outcome.get("baseline_meets") or [])
 
 

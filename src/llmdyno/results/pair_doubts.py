@@ -19,7 +19,8 @@ FAULTS = (
     *("rate-not-delivered", "users-not-reached", "server-not-ours-alone", "gpu-throttled"),
     *("several-models", "changed-speed", "stood-still", STOPPED),
 )
-# Likewise, if they are in fewer than half of the runs: in those the server stood still for a while.
+# Likewise, if they are in fewer than half of the runs: a standstill makes them there. In the others
+# the server may work so.
 _ODD = ("held-back-stream", "no-steady-window")
 _ARMS = {"before": "baseline", "after": "tuned"}
 

@@ -42,11 +42,11 @@ def standstill(columns: Columns, window: Window, level_ns: int) -> dict[str, Any
     began_ns, ended_ns = reads[:-1], reads[1:]
     inside_ns = np.minimum(ended_ns, window.end_ns) - np.maximum(began_ns, window.start_ns)
     gaps = np.flatnonzero(inside_ns >= least_ns)
-    if not 0 < len(gaps) <= _SELDOM:
-        return None
+    # Between two requests of a light load nothing is under way: such a gap says nothing of how the
+    # server works.
     answers = _under_way(columns, began_ns[gaps], ended_ns[gaps])
     gaps, answers = gaps[answers > 0], answers[answers > 0]
-    if not len(gaps):
+    if not 0 < len(gaps) <= _SELDOM:
         return None
     longest = int(np.argmax(inside_ns[gaps]))
     return {

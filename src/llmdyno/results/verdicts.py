@@ -65,10 +65,7 @@ def with_slo(word: Word, runs: Sequence[Mapping[str, Any]]) -> Word:
         word: what the objective's ratio shows.
         runs: of the confirmation: "arm" and "slo_met", null without an SLO.
     """
-    before, after = (
-        [bool(run["slo_met"]) for run in runs if run["arm"] == arm and run["slo_met"] is not None]
-        for arm in ("before", "after")
-    )
+    before, after = _met(runs)
     if not before or not after:
         return word
     old, new = sum(before) / len(before), sum(after) / len(after)
@@ -79,6 +76,21 @@ def with_slo(word: Word, runs: Sequence[Mapping[str, Any]]) -> Word:
         return shown
     alike = (old - 0.5) * (new - 0.5) > 0 and _by_chance(before, after) > _RARE
     return word if alike else "not confirmed"
+
+
+def _met(runs: Sequence[Mapping[str, Any]]) -> tuple[list[bool], list[bool]]:
+    """Return of each run before and after whether it met the SLOs; empty: there are none."""
+    before, after = (
+        [bool(run["slo_met"]) for run in runs if run["arm"] == arm and run["slo_met"] is not None]
+        for arm in ("before", "after")
+    )
+    return before, after
+
+
+def _meets_oftener(runs: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether the SLOs, which come first, speak for a config, though they show nothing."""
+    before, after = _met(runs)
+    return bool(before and after) and sum(after) / len(after) > sum(before) / len(before)
 
 
 def _by_chance(before: Sequence[bool], after: Sequence[bool]) -> float:
@@ -113,33 +125,43 @@ def stands_above(one: Mapping[str, Any], other: Mapping[str, Any], *, maximise: 
     return rank(one) > rank(other)
 
 
-def shown_equal(word: Word, ratio: Mapping[str, Any]) -> bool:
+def shown_equal(word: Word, ratio: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> bool:
     """Tell whether two configs are shown to be equal: then the one that changes nothing is best.
 
-    A difference that is shown, however small, is one; and so is one in who meets the SLOs, which
-    the word counts.
+    A difference that is shown, however small, is one. A config that met the SLOs in more of its
+    runs than the baseline is not equal to it, even where that may be chance.
 
     Args:
         word: the verdict, by objective and SLOs.
         ratio: as verdict() takes it; a difference of values that are 0 shows nothing equal.
+        runs: as with_slo() takes them.
     """
     if word != "no difference" or ratio["mean"] is None or ratio["ci95"] is None:
         return False
     low, high = ratio["ci95"]
-    return bool(low >= 1 - EQUAL_WITHIN and high <= 1 + EQUAL_WITHIN)
+    within = low >= 1 - EQUAL_WITHIN and high <= 1 + EQUAL_WITHIN
+    return bool(within) and not _meets_oftener(runs)
 
 
-def no_better(word: Word, ratio: Mapping[str, Any], *, maximise: bool) -> bool:
+def no_better(
+    word: Word,
+    ratio: Mapping[str, Any],
+    runs: Sequence[Mapping[str, Any]],
+    *,
+    maximise: bool,
+) -> bool:
     """Tell whether nothing speaks for a config: no difference is shown, and the mean is no better.
 
-    The pairs are the only runs that no search has chosen, so the baseline is the better guess then.
+    The pairs are the only runs that no search has chosen, so the baseline is the better guess then,
+    unless the config met the SLOs in more of its runs.
 
     Args:
         word: the verdict, by objective and SLOs.
         ratio: as verdict() takes it.
+        runs: as with_slo() takes them.
         maximise: whether larger is better.
     """
-    if word != "no difference":
+    if word != "no difference" or _meets_oftener(runs):
         return False
     mean, nothing = ratio["mean"], 1.0
     if mean is None:

@@ -9,7 +9,7 @@ explained, by one guess or by a few: two failures with one explanation are not t
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from itertools import combinations
 from operator import or_
@@ -30,6 +30,7 @@ _CAUSES = 1.6  # expected in a space
 _SHARE = 0.15  # of the space that a cause is expected to take away
 _SHARE_WIDE = 0.5  # the deviation of that share's logarithm
 _SAMPLE = 400
+_AT_ONCE = 32  # points whose guesses are summed at once: more leave the cache
 _UNLIKELY = 0.01
 # How likely a kind of cause is, in proportion to the others.
 _ONE, _PAIR, _TRIPLE, _CHOICE = 0.06, 0.1, 0.015, 0.06
@@ -69,6 +70,7 @@ class Feasibility:
         for row, (_, terms) in zip(self._causes, causes, strict=True):
             for place, factor in terms.items():
                 row[place] = factor
+        self._first_cell = np.arange(len(causes)) * (_BOUNDS + 1)  # of a cause, in a flat table
         self._rates = self._before(np.array([prior for prior, _ in causes]))
 
     def _causes_of_numbers(self) -> list[tuple[float, dict[int, float]]]:
@@ -239,14 +241,15 @@ class Feasibility:
         """Return the chance that each point does not start."""
         return self._beyond_a_true_one(self._beyond(points))
 
-    def shared(self, points: Points, other: Points) -> Floats:
-        """Return the chance that each point does not start for what stops another point, too.
+    def shared(self, points: Points, others: Sequence[Points]) -> list[Floats]:
+        """Return, by other point, the chance that each point does not start for what stops both.
 
         Args:
             points: that are asked about.
-            other: one point.
+            others: one point each.
         """
-        return self._beyond_a_true_one(np.minimum(self._beyond(points), self._beyond(other)))
+        places = self._beyond(points)
+        return [self._beyond_a_true_one(np.minimum(places, self._beyond(one))) for one in others]
 
     def _beyond_a_true_one(self, places: NDArray[np.int64]) -> Floats:
         """Return the chance that one of the guesses below these places is true.
@@ -254,10 +257,16 @@ class Feasibility:
         Args:
             places: by point and cause, as _beyond() returns them.
         """
-        rows = np.arange(len(self._causes))
-        fine = np.exp(-self._open[rows, places].sum(1))
-        for table in self._found:
-            fine = fine * (1 - np.clip(table[rows, places].sum(1), 0.0, 1.0))
+        tables = [self._open, *self._found]
+        sums = np.empty((len(tables), len(places)))
+        for begin in range(0, len(places), _AT_ONCE):
+            some = slice(begin, begin + _AT_ONCE)
+            cells = places[some] + self._first_cell
+            for table, sum_ in zip(tables, sums, strict=True):
+                sum_[some] = table.take(cells).sum(1)
+        fine = np.exp(-sums[0])
+        for group in sums[1:]:
+            fine = fine * (1 - np.clip(group, 0.0, 1.0))
         clipped: Floats = np.clip(1 - fine, 0.0, 1.0)  # rounding
         return clipped
 

@@ -215,8 +215,9 @@ class OwnSearch(Memory):
         One trial shows the cause; a second bet on it beside the first would be lost with it.
         """
         found = np.ones(len(points.keys))
-        for key in self._out:
-            found *= 1 - self._feasibility.shared(points, Points(self.space, [key]))
+        out = [Points(self.space, [key]) for key in self._out]
+        for shared in self._feasibility.shared(points, out):
+            found *= 1 - shared
         return found
 
     def expected(self, configs: Sequence[Mapping[str, Value]]) -> list[float] | None:

@@ -119,6 +119,11 @@ class Budgeted:
         confirm_s = self.lasts_s(self.trial_load(confirm=True))
         return kept_for_proof_s(self.study, self.lasts_s(self.whole_load()), 2 * confirm_s)
 
+    def least_proof_s(self) -> float:
+        """Return how long a would-be winner takes: in full, and the least number of pairs."""
+        confirm_s = self.lasts_s(self.trial_load(confirm=True))
+        return self.lasts_s(self.whole_load()) + 2 * self.study.pairs_least * confirm_s
+
     def left_s(self) -> float:
         """Return how much of the budget is left, in s; infinite without one."""
         if self.left is not None:

@@ -44,6 +44,8 @@ def is_left(
 ) -> bool:
     """Tell whether a config that did better than the baseline is still to be confirmed.
 
+    So is one that the search alone holds for better, once the ledger says so.
+
     Args:
         ledger: of the study.
         knobs: of what is tuned.
@@ -56,6 +58,7 @@ def is_left(
         return False
     study = ledger.spec
     known = [_stacked(step) for step in ledger.of("best") if step.run not in undecided]
+    held = ledger.expected_better
 
     def is_baseline(step: Step) -> bool:
         alike = (step.engine, step.front) == (reference.engine, reference.front)
@@ -64,7 +67,7 @@ def is_left(
     return any(
         step.state == "measured"
         and step.value is not None
-        and rank(study, step) > rank(study, reference)
+        and (rank(study, step) > rank(study, reference) or step.number in held)
         and not is_baseline(step)
         and step.config not in refused
         and _stacked(step) not in known

@@ -56,6 +56,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
     wall_s: float | None = None
     dropped_s: float = 0.0  # what runs took that were made again for it, as dyno was stopped
     stood_s: float = 0.0  # so long dyno was stopped in this one, which counts all the same
+    whole: bool = False  # measured alone at every level; False, too: a version that did not say
 
     @property
     def took_s(self) -> float:
@@ -105,6 +106,7 @@ Kind = Literal[
     "withdrawn",
     "gone",
     "asked",
+    "expected",
 ]
 
 
@@ -129,6 +131,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
                the trials had ended; they are open again once the study is extended
     gone       the runs in `void`, which were measured, are not in the folder any more, and count as
                not measured
+    expected   the search holds `trials` for better than the baseline, which their runs were not; of
+               several such events the last one counts
     asked      a server gave answers, or lm-eval asked it: that took `charged_s` of the study's time
     left       a combination, `stack`, was left out of a study over several
     settled    every would-be winner was tried or refused, and none is one
@@ -146,6 +150,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
     contender: int = 0
     gain: float | None = None
     devices: tuple[str, ...] = ()
+    trials: tuple[int, ...] = ()  # their numbers
     charged_s: float = 0.0  # of the study's time, beside what its steps took
 
 

@@ -87,7 +87,7 @@ class Exam:
         try:
             before = checked.in_one_place(self._baseline, self._runner, self._of_baseline)
             try:
-                after = self._of_winner(winner)
+                after, fault = self._of_winner(winner)
             except ServerError as error:
                 fault = error
                 raise
@@ -144,39 +144,42 @@ class Exam:
         place = baseline.ledger.place
         known = kept.scores if kept.scores_place == place else None
         if known is None or self._to_ask(known):
-            kept.scores = self._asked(baseline, baseline.study.baseline, "baseline", known)
+            kept.scores, _ = self._asked(baseline, baseline.study.baseline, "baseline", known)
             kept.scores_place = place
             checked.write(self._folder, kept)
         assert kept.scores is not None, "it has answered"
         return kept.scores
 
-    def _of_winner(self, winner: Mapping[str, Value]) -> Scores:
+    def _of_winner(self, winner: Mapping[str, Value]) -> tuple[Scores, ServerError | None]:
         place = self._runner.ledger.place
         found = [one.scores for one in self._examined(winner) if one.place == place]
         known = found[0] if found else None
         if known is not None and not self._to_ask(known):
-            return known
+            return known, None
         return self._asked(self._runner, winner, "winner", known)
 
     def _asked(
         self, runner: Runner, config: Mapping[str, Value], name: str, known: Scores | None
-    ) -> Scores:
+    ) -> tuple[Scores, ServerError | None]:
         """Have a config asked all tasks; if it has scores, those at which lm-eval had failed.
 
         What it has is kept, however that ends.
+
+        Returns:
+            Its scores, and how its server failed where it had some; None: it did not.
 
         Raises:
             UsageError, ServerError, TargetError: as _scores(), where it has none.
         """
         if known is None:
-            return self._scores(runner, config, name, runner.study.lm_eval)
+            return self._scores(runner, config, name, runner.study.lm_eval), None
         tasks = self._to_ask(known)
         try:
-            return known.completed(self._scores(runner, config, name, tasks))
+            return known.completed(self._scores(runner, config, name, tasks), tasks), None
         except (UsageError, ServerError, TargetError) as error:
             self._failed |= {*tasks}
             runner.say(f"  lm-eval: {', '.join(tasks)} failed once more: {error}")
-            return known
+            return known, error if isinstance(error, ServerError) else None
 
     def _scores(
         self, runner: Runner, config: Mapping[str, Value], name: str, tasks: tuple[str, ...]

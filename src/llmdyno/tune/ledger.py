@@ -285,6 +285,12 @@ class Ledger:
         return whys[-1] if whys else None
 
     @property
+    def expected_better(self) -> tuple[int, ...]:
+        """The numbers of the trials that only the search holds for better than the baseline."""
+        found = [event.trials for event in self.events if event.kind == "expected"]
+        return found[-1] if found else ()
+
+    @property
     def settled(self) -> bool:
         """Whether every would-be winner was tried, and none is one."""
         kinds = [event.kind for event in self.events if event.kind in {"settled", "extended"}]

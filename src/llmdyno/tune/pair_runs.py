@@ -113,12 +113,15 @@ def shifted(
 def _first_like_pairs(ledger: Ledger) -> Step | None:
     """Return the baseline's run before the trials that had the pairs' load and all of the machine.
 
-    A server that has run lower levels first is warmer. None: there is no such run.
+    A server that has run lower levels first is warmer, and so is one that runs longer: its prefix
+    cache holds more, and it has compiled what it needs. None: there is no such run.
     """
     study = ledger.spec
-    reference = ledger.find("reference", 0)  # a lane's has a part of the machine
     if study.confirm_levels == "all" or len(study.load.points) == 1:
         return ledger.find("baseline", 0)
+    if study.trial_duration_s != study.load.duration_s:
+        return None
+    reference = ledger.find("reference", 0)  # a lane's has a part of the machine
     return None if reference is None or reference.device else reference
 
 

@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from llmdyno.errors import ServerError
 from llmdyno.knobs import Value
 from llmdyno.results.lost import loses
 from llmdyno.results.stats import Spread
+from llmdyno.results.verdicts import EQUAL_WITHIN
 from llmdyno.tune.ablation import Ablation
 from llmdyno.tune.candidates import describe, same
+from llmdyno.tune.endings import rank
 from llmdyno.tune.entries import Event, Step
 from llmdyno.tune.gate import Gate
 from llmdyno.tune.noise import noise_so_far
@@ -33,7 +36,12 @@ class Proof:
         self._runner = runner
         self._gate = gate
 
-    def contenders(self, reference: Step, expected: Expected) -> Iterator[Step]:
+    def contenders(
+        self,
+        reference: Step,
+        expected: Expected,
+        wanted: Callable[[Step], bool] = lambda _: True,
+    ) -> Iterator[Step]:
         """Yield the trials that beat the baseline, best first, each measured at every level.
 
         One that cannot be served at every level is passed over. So is, where trials ran beside each
@@ -44,9 +52,12 @@ class Proof:
             reference: the baseline as a trial is measured.
             expected: ranks trials by all that the search has learnt, so that one lucky
                 measurement makes no winner; if it returns None, their values do.
+            wanted: tells of a trial whether it is in question, before it is measured in full.
         """
         fallen = 0
         for trial in self._better_than(reference, expected):
+            if not wanted(trial):
+                continue
             if self._gate is not None and not self._gate.admits(trial.config):
                 continue
             step = self._in_full(trial.config)
@@ -95,12 +106,13 @@ class Proof:
         noise = noise_so_far(self._runner.ledger)
         if not _is_worse(best, baseline, noise, maximise=self._runner.study.objective.maximise):
             return ""
-        value = "no value" if best.value is None else f"{best.value:,.4g}"
-        why = f"does worse than the baseline once it runs alone: {value}"
-        return f"{why} against {baseline.value:,.4g}"
+        value, of_baseline = _shown(best), _shown(baseline)
+        return f"does worse than the baseline once it runs alone: {value} against {of_baseline}"
 
     def _baseline_again(self) -> Step:
-        """Return the baseline, measured alone since would-be winners are; one run is enough.
+        """Return the baseline, measured in full since would-be winners are; one run is enough.
+
+        A check whether the machine works is shorter than they are, and at one level.
 
         Raises:
             ServerError: it fails: the machine is at fault.
@@ -109,8 +121,8 @@ class Proof:
         ledger, baseline = runner.ledger, runner.study.baseline
         seen = [step.phase for step in ledger.steps]
         for step in ledger.steps[seen.index("best") :]:
-            alone = step.phase == "check" and step.state == "measured" and not step.device
-            if alone and step.place == ledger.place and step.config == dict(baseline):
+            in_full = step.phase == "check" and step.state == "measured" and step.whole
+            if in_full and step.place == ledger.place and step.config == dict(baseline):
                 return step
         runner.say("  The baseline runs once more, to see whether the machine has changed.")
         return runner.step("check", ledger.next_check, baseline, runner.whole_load())
@@ -169,16 +181,11 @@ class Proof:
         does not, whatever their values; what loses requests that the baseline serves comes last.
         """
         study, knobs = self._runner.study, self._runner.stack.knobs
-        sign = 1.0 if study.objective.maximise else -1.0
-
         folder = self._runner.folder
         requests = requests_of(folder, reference)
 
         def serves(step: Step) -> bool:
             return not loses(requests, requests_of(folder, step))
-
-        def rank(step: Step) -> tuple[bool, float]:
-            return step.slo_met is not False, sign * (step.value or 0.0)
 
         measured = [
             step
@@ -187,19 +194,30 @@ class Proof:
             and step.value is not None
             and not same(step.config, study.baseline, knobs)
         ]
-        measured.sort(key=rank, reverse=True)
-        beats = [step for step in measured if rank(step) > rank(reference)]
+        measured.sort(key=partial(rank, study), reverse=True)
+        beats = [step for step in measured if rank(study, step) > rank(study, reference)]
         ranks = expected([reference, *measured])
         if ranks is None:
+            self._note_expected([])
             return sorted(beats, key=serves, reverse=True)
         known = {step.number: place for step, place in zip(measured, ranks[1:], strict=True)}
 
         def rank_expected(step: Step) -> tuple[bool, float]:
             return step.slo_met is not False, known[step.number]
 
-        level = reference.slo_met is not False, ranks[0]
-        found = [step for step in measured if step in beats or rank_expected(step) > level]
+        # In logarithms. What is expected to be equal, as equal counts, need not be confirmed.
+        level = reference.slo_met is not False, ranks[0] + math.log1p(EQUAL_WITHIN)
+        held = [step for step in measured if step not in beats and rank_expected(step) > level]
+        self._note_expected(held)
+        found = [*beats, *held]
         return sorted(found, key=lambda step: (serves(step), *rank_expected(step)), reverse=True)
+
+    def _note_expected(self, held: Sequence[Step]) -> None:
+        """Write down what only the search holds for better: after a stop nothing else tells."""
+        numbers = tuple(sorted(step.number for step in held))
+        if numbers != self._runner.ledger.expected_better:
+            why = "held for better than the baseline by the search"
+            self._runner.ledger.append(Event(kind="expected", why=why, trials=numbers))
 
     def confirm(self, before: Mapping[str, Value], best: Step) -> None:
         """Measure both configs in turn, A B B A B A A B …, each time on a fresh server.
@@ -256,10 +274,14 @@ class Proof:
         Ablation(self._runner, before, best, one_stack=one_stack).run()
 
 
+def _shown(step: Step) -> str:
+    return "no value" if step.value is None else f"{step.value:,.4g}"
+
+
 def _is_worse(one: Step, other: Step, noise: Spread, *, maximise: bool) -> bool:
     """Tell whether a run is worse than another by more than equal runs usually are."""
     if one.value is None or other.value is None:
-        return one.value is None
+        return one.value is None and other.value is not None
     sign = 1.0 if maximise else -1.0
     if min(one.value, other.value) <= 0:
         return sign * (one.value - other.value) < 0

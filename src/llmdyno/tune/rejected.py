@@ -1,6 +1,6 @@
 """Which would-be winners are none, and why: they died, are worse, or met their SLOs by luck."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from llmdyno.results import verdicts
@@ -67,9 +67,9 @@ def _met_by_luck(ledger: Ledger, best: Step, confirmation: Mapping[str, Any]) ->
     """
     if not claims_slo(ledger, best) or confirmation["verdict"] == "better":
         return None
-    if not misses_often(confirmation):
-        return None
     before, after = slo_met(confirmation)
+    if not _misses_often(after):
+        return None
     if not has_its_pairs(ledger, best.contender, confirmation["pairs"]):
         return None
     missed, of_baseline = len(after) - sum(after), len(before) - sum(before)
@@ -86,9 +86,19 @@ def claims_slo(ledger: Ledger, best: Step) -> bool:
     return any(step.slo_met for step in (best, *alike))
 
 
-def misses_often(confirmation: Mapping[str, Any]) -> bool:
-    """Tell whether a config misses the SLOs in half of its runs of the pairs, or in more."""
-    _, after = slo_met(confirmation)
+def misses_what_it_met(ledger: Ledger, best: Step) -> bool:
+    """Tell whether a would-be winner has met the SLOs and misses them in half of its pairs or more.
+
+    Args:
+        ledger: of a study of one engine and front.
+        best: its measurement at every level.
+    """
+    runs = [one for one in ledger.of("confirm", best.contender) if one.config == best.config]
+    after = [one.slo_met for one in runs if one.slo_met is not None]
+    return claims_slo(ledger, best) and _misses_often(after)
+
+
+def _misses_often(after: Sequence[bool]) -> bool:
     return bool(after) and 2 * sum(after) <= len(after)
 
 

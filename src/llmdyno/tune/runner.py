@@ -247,7 +247,10 @@ class Runner(Budgeted):
     ) -> Step:
         name = label(phase, number)
         measurement = unstopped(lambda: self._run(phase, name, config, load), name, self.say)
-        return self.record(measurement, phase, number, config, knob=knob, contender=contender)
+        whole = load == self.whole_load()
+        return self.record(
+            measurement, phase, number, config, knob=knob, contender=contender, whole=whole
+        )
 
     def _run(self, phase: Phase, name: str, config: Mapping[str, Value], load: Load) -> Measurement:
         """Measure a config on a fresh server, in a folder of its own."""
@@ -279,6 +282,7 @@ class Runner(Budgeted):
         *,
         knob: str = "",
         contender: int = 0,
+        whole: bool = False,
         **beside: Any,
     ) -> Step:
         """Append to the ledger what came of a config, and tell it.
@@ -290,12 +294,14 @@ class Runner(Budgeted):
             config: that was measured.
             knob: that an ablation takes back.
             contender: which would-be winner it is of.
+            whole: whether it was measured alone at every level, each as long as it is to be.
             beside: of one that ran beside others: the step's `beside`, `device` and `wall_s`.
         """
         step = as_step(self.study, measurement, phase, number, config, knob)
         step = msgspec.structs.replace(
             step,
             contender=contender,
+            whole=whole,
             place=self.ledger.place,
             sitting=self._presence.sitting if self._presence is not None else "",
             **beside,

@@ -17,6 +17,7 @@ from typing import Any
 from llmdyno import store, workload
 from llmdyno.errors import ServerError, StorageError, UsageError
 from llmdyno.fronts import check_load
+from llmdyno.knobs import Value
 from llmdyno.machine import open_files
 from llmdyno.machine.devices import Devices
 from llmdyno.quality import likelihoods, lm_eval
@@ -39,7 +40,7 @@ from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.parallel import ParallelTrials
 from llmdyno.tune.proof import Proof
 from llmdyno.tune.reference import reference_of
-from llmdyno.tune.rejected import claims_slo, misses_often
+from llmdyno.tune.rejected import claims_slo, misses_what_it_met
 from llmdyno.tune.runner import Runner
 from llmdyno.tune.search import space
 from llmdyno.tune.spec import Study
@@ -47,6 +48,8 @@ from llmdyno.tune.starts import learnt
 from llmdyno.tune.study import study_document
 from llmdyno.tune.trials import Trials
 
+# After a winner that misses the SLOs which it had met: each costs a run in full and its pairs.
+_RIVALS_MAX = 2
 # Why a config is tried first, by what names it.
 _WHYS = {
     "given": "given",
@@ -209,41 +212,81 @@ class Tuner:
         self._trials.run(self._told)
 
     def _prove(self, baseline: Step) -> None:
-        """Confirm the best config; if it dies or is worse, the next best.
-
-        One that is better and misses the SLOs that it had met is kept, and those that have met
-        them, too, are looked at first.
-        """
-        proof, runner = self._proof, self._runner
-        reference = reference_of(runner.ledger)  # lanes may have been left out since
-        assert reference is not None, "trials come after it"
-        spare: Step | None = None
-        for best in proof.contenders(reference, self._trials.expected):
-            if spare is not None and not claims_slo(runner.ledger, best):
-                break
-            proof.confirm(baseline.config, best)
-            document = study_document(runner.folder, runner.ledger, self.stack)
-            if endings.is_tie(document, best):
+        """Confirm the best config; if it dies or is worse, the next best."""
+        runner = self._runner
+        over: list[dict[str, Value]] = []
+        while (best := self._best_in_pairs(baseline, over)) is not None:
+            if endings.is_tie(self._document(), best) or self._completed(baseline, best):
                 return
-            if document["best"]["config"] == best.config:
-                lucky = claims_slo(runner.ledger, best) and misses_often(document["confirmation"])
-                if lucky and spare is None:
-                    runner.say(f"  {describe(best.config)} misses the SLOs that it had met.")
-                    spare = best
-                    continue
-                if self._completed(baseline, best):
-                    return
-                document = study_document(runner.folder, runner.ledger, self.stack)
-            whys = [one["why"] for one in document["rejected"] if one["config"] == best.config]
-            runner.say(f"  {describe(best.config)} {(whys or ['does not do better'])[0]}.")
-        if spare is not None and self._completed(baseline, spare):
-            return
+            over.append(best.config)
+            self._say_why_not(best)
         mended = runner.ledger.mended
         runner.check_machine()  # all may have failed because it does not work any more
         if runner.ledger.mended > mended:
             return  # trials are to be measured again
         if is_left(runner.ledger, self.stack.knobs):  # the gate has let none of them win
             runner.settle()
+
+    def _best_in_pairs(self, baseline: Step, over: list[dict[str, Value]]) -> Step | None:
+        """Confirm would-be winners, best first, until one stands or is a tie; None: none does.
+
+        One that is better and misses the SLOs that it had met stands if no other does. At most
+        `_RIVALS_MAX` that have met them, too, are looked at after it, as far as the budget goes.
+
+        Args:
+            baseline: measured in full.
+            over: configs that are no winners; further ones are added.
+        """
+        proof, runner = self._proof, self._runner
+        reference = reference_of(runner.ledger)  # lanes may have been left out since
+        assert reference is not None, "trials come after it"
+        rivals: int | None = None  # still to be looked at; None: any number
+
+        def wanted(trial: Step) -> bool:
+            nonlocal rivals
+            if trial.config in over:
+                return False
+            if rivals is None:
+                return True
+            if not rivals or not self._is_rival(trial):
+                return False
+            rivals -= 1
+            return True
+
+        seen = []
+        for best in proof.contenders(reference, self._trials.expected, wanted):
+            proof.confirm(baseline.config, best)
+            document = self._document()
+            if endings.is_tie(document, best):
+                return best
+            seen.append(best)
+            is_none = any(one["config"] == best.config for one in document["rejected"])
+            if not is_none and misses_what_it_met(runner.ledger, best):
+                runner.say(f"  {describe(best.config)} misses the SLOs that it had met.")
+                rivals = _RIVALS_MAX if rivals is None else rivals
+            elif document["best"]["config"] == best.config:
+                return best
+            else:
+                over += [best.config] if is_none else []
+                self._say_why_not(best)
+        stands = self._document()["best"]["config"]
+        return next((one for one in seen if one.config == stands), None)
+
+    def _is_rival(self, trial: Step) -> bool:
+        """Tell whether a trial has met the SLOs, and was measured in full or can be in time."""
+        runner = self._runner
+        begun = any(step.config == trial.config for step in runner.ledger.of("best"))
+        affordable = begun or runner.least_proof_s() <= runner.left_s()
+        return claims_slo(runner.ledger, trial) and affordable
+
+    def _say_why_not(self, best: Step) -> None:
+        document = self._document()
+        whys = [one["why"] for one in document["rejected"] if one["config"] == best.config]
+        self._runner.say(f"  {describe(best.config)} {(whys or ['does not do better'])[0]}.")
+
+    def _document(self) -> dict[str, Any]:
+        """Return study.json as it stands."""
+        return study_document(self._runner.folder, self._runner.ledger, self.stack)
 
     def _completed(self, baseline: Step, best: Step) -> bool:
         """Measure what follows the pairs of a winner; tell whether it lives on."""

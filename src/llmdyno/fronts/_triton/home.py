@@ -26,6 +26,7 @@ import msgspec
 from llmdyno.errors import ServerError, StorageError
 from llmdyno.fronts._triton.found import Triton
 from llmdyno.processes import environments
+from llmdyno.processes.starting import starting
 
 VARIABLE = "DYNO_TRITON_HOME"
 _SERVER = Path("bin", "tritonserver")
@@ -139,7 +140,8 @@ def _python(home: Path, stubs: Mapping[str, Path]) -> _Python:
 
 def _about(python: str) -> _Python | None:
     """Ask a Python about itself; None if it does not run, such as a shim without its version."""
-    done = subprocess.run([python, "-I", "-S", "-c", _ASK], capture_output=True, check=False)
+    with starting(python):
+        done = subprocess.run([python, "-I", "-S", "-c", _ASK], capture_output=True, check=False)
     return msgspec.json.decode(done.stdout, type=_Python) if done.returncode == 0 else None
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from llmdyno.errors import StorageError
+from llmdyno.processes.starting import starting
 
 
 class OpenAiPort(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +46,7 @@ def write(content: Repository, models: Path, python: Path, package: Path) -> Non
 
     Raises:
         StorageError: the folder cannot be written.
+        ServerError: the system starts no further process.
     """
     try:
         for name in (*content.configs, *content.empty):
@@ -60,11 +62,12 @@ def write(content: Repository, models: Path, python: Path, package: Path) -> Non
         raise StorageError(f"cannot write {models}: {error.strerror}.") from error
     if not content.configs:  # they are among the files
         return
-    done = subprocess.run(
-        [str(python), "-I", str(Path(__file__).with_name("pbtxt.py")), "write", str(models)],
-        input=json.dumps(content.configs),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with starting("The Python that writes Triton's configs"):
+        done = subprocess.run(
+            [str(python), "-I", str(Path(__file__).with_name("pbtxt.py")), "write", str(models)],
+            input=json.dumps(content.configs),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert done.returncode == 0, done.stderr
