@@ -60,11 +60,6 @@ class ApiServers:
         self._written_s = self._token_s  # what each costs at present
         self._asked_s = 0.0  # what requests cost that have come since the last step
 
-    @property
-    def free_s(self) -> float:
-        """From when on one of them can take the next request."""
-        return self._free_s[0][0]
-
     def passed_s(self, sent_s: float, running: int, step_s: float) -> float:
         """Return when a request has come to the engine.
 

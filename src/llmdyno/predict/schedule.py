@@ -41,7 +41,7 @@ class Simulation:
         self.seen = Happened()
         self._asks = Asks(load)
         self.step = self._count = 0
-        # A heap: when requests leave the client, and whose they are. They wait for an API server.
+        # A heap: when requests leave the client, and whose they are.
         self.sending = sorted((start_s, user) for user, start_s in enumerate(load.starts_s))
         self.cache = BlockCache()
         self._starts = Starts(time)
@@ -63,7 +63,7 @@ class Simulation:
         return self.seen
 
     def _send(self, sent_s: float, user: int) -> None:
-        """Let a request, sent by now, pass a free API server on its way to the engine."""
+        """Let a request, sent by now, pass an API server's queue on its way to the engine."""
         ask = self._asks.next(user)
         if ask is None:
             return
@@ -76,7 +76,7 @@ class Simulation:
         """Take one step, or a leap of equal ones; False: nothing is left to do."""
         planned_s = self.now_s - self.last_s * self.rules.ahead
         heard_s = self.wakes.heard_s(planned_s) if self.wakes else planned_s
-        while self.sending and max(self.sending[0][0], self._api.free_s) <= self.now_s:
+        while self.sending and self.sending[0][0] <= self.now_s:
             self._send(*heapq.heappop(self.sending))
         while self.coming and self.coming[0][0] <= heard_s:
             self.waiting.append(heapq.heappop(self.coming)[2])
@@ -103,7 +103,7 @@ class Simulation:
 
     def _next_s(self) -> float:
         """When something comes from outside, if nothing is in a step."""
-        moments = [max(start_s, self._api.free_s) for start_s, _ in self.sending[:1]]
+        moments = [start_s for start_s, _ in self.sending[:1]]
         moments += [arrives_s for arrives_s, _, _ in self.coming[:1]]
         moments += list(self.leaving)[:1]
         if self.wakes:
@@ -294,7 +294,7 @@ class Simulation:
         if free and not self.waiting:
             until_s = self.coming[0][0] if self.coming else math.inf
             if self.sending:
-                until_s = min(until_s, max(self.sending[0][0], self._api.free_s) + self.time.api_s)
+                until_s = min(until_s, self.sending[0][0] + self.time.api_s)
         if self.leaving and self.waiting:
             until_s = min(until_s, self.leaving[0])
         if self.wakes and self.load.closed:
