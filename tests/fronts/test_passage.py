@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -366,7 +367,7 @@ def test_where_no_process_starts_no_python_is_blamed(
         raise OSError(number, os.strerror(number))
 
     folder = unpacked(tmp_path / "home")
-    monkeypatch.setattr(home.subprocess, "run", refuse)
+    monkeypatch.setattr(subprocess, "run", refuse)
 
     with pytest.raises(ServerError, match=re.escape(os.strerror(number))) as caught:
         home.assemble(folder, tmp_path / "server")
