@@ -4,6 +4,7 @@ The folder is the environment that test_triton.py uses: nvidia-pytriton's wheel,
 """
 
 import contextlib
+import errno
 import http.client
 import itertools
 import json
@@ -12,6 +13,7 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -314,6 +316,62 @@ def test_a_stub_for_a_python_that_is_not_here_is_named(tmp_path: Path, monkeypat
 
     with pytest.raises(ServerError, match=r"is for Python 3\.4; this is 3\.\d+, and no python3\.4"):
         home.assemble(folder, tmp_path / "server")
+
+
+def with_pythons(home_folder: Path, bin_folder: Path, pythons: dict[str, str]) -> None:
+    """Make programs by their versions of Python, and a stub for each of these alone."""
+    stubs = home_folder / "pytriton/tritonserver/python_backend_stubs"
+    (ours,) = stubs.iterdir()
+    bin_folder.mkdir()
+    for version, program in pythons.items():
+        shutil.copytree(ours, stubs / version)
+        (home_folder / "lib" / f"libpython{version}.so.1.0").touch()
+        python = bin_folder / f"python{version}"
+        python.write_text(program)
+        python.chmod(0o755)
+    shutil.rmtree(ours)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param("#!/no/such/python\n", id="its interpreter was removed"),
+        pytest.param("of another machine", id="no program"),
+        pytest.param("#!/bin/sh\nexit 127\n", id="a shim without its version"),
+        pytest.param("#!/bin/sh\necho welcome\n", id="says something else"),
+    ],
+)
+def test_a_python_that_is_broken_is_passed_over(
+    tmp_path: Path, monkeypatch: Any, broken: str
+) -> None:
+    says = json.dumps({"version": "3.5", "executable": sys.executable, "libraries": []})
+    works = f"#!/bin/sh\necho '{says}'\n"
+    folder, on_path = unpacked(tmp_path / "home"), tmp_path / "bin"
+    with_pythons(folder, on_path, {"3.4": broken, "3.5": works})
+    monkeypatch.setenv("PATH", str(on_path))
+
+    home.assemble(folder, tmp_path / "server")
+    assert (tmp_path / "server/python/lib/python3.5").is_dir()
+
+    (on_path / "python3.5").write_text(broken)
+    with pytest.raises(ServerError, match=r"no python3\.4 that works is on the PATH") as caught:
+        home.assemble(folder, tmp_path / "server")
+    assert caught.value.kind == "missing-library"
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_where_no_process_starts_no_python_is_blamed(
+    tmp_path: Path, monkeypatch: Any, number: int
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    folder = unpacked(tmp_path / "home")
+    monkeypatch.setattr(subprocess, "run", refuse)
+
+    with pytest.raises(ServerError, match=re.escape(os.strerror(number))) as caught:
+        home.assemble(folder, tmp_path / "server")
+    assert caught.value.kind == "system-limit"
 
 
 def test_numpy_is_found_where_it_was_unpacked(tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ def test_an_old_driver_is_not_a_missing_one(line: str, kind: str) -> None:
             "missing-library",
         ),
         (("RuntimeError: No CUDA GPUs are available",), "gpu-unavailable"),
+        (("/x/warnings.py:7: RuntimeError: No CUDA GPUs are available",), "gpu-unavailable"),
         (("ERROR 11-29 12:00:00 core.py:9] No CUDA GPUs are available",), "gpu-unavailable"),
         (("CUDA error 802: system not yet initialized",), "gpu-unavailable"),
         (("the tracing subsystem not yet initialized",), "died"),
@@ -111,6 +112,17 @@ def test_a_progress_bars_states_are_lines_without_colours() -> None:
         ("BlockingIOError: [Errno 11] Resource temporarily unavailable", "system-limit"),
         ("OSError: [Errno 24] Too many open files: '/dev/shm/x'", "system-limit"),
         ("Error: EMFILE: too many open files, open '/x'", "system-limit"),
+        # The word is a file's name here, or of what comes after; no level.
+        ("OSError: [Errno 24] Too many open files: '/x/warnings.py'", "system-limit"),
+        ("OSError: [Errno 24] Too many open files: '/x/WARNING'", "system-limit"),
+        ("ERROR 11-29 12:00:00 Too many open files: /logs/WARNING", "system-limit"),
+        ("RuntimeError: can't start new thread, falling back", "system-limit"),
+        ("(EngineCore_0 pid=7) WARNING 11-29 12:00:00 OSError: Too many open files", "died"),
+        ("[2026-11-29 12:00:00 TP0] WARNING x.py:7: Too many open files", "died"),
+        ("WARNING:root:can't start new thread", "died"),
+        ("[TensorRT-LLM][WARNING] too many open files", "died"),
+        ("/x/on_error.py:7: RuntimeWarning: can't start new thread", "died"),
+        ("time=2026-11-29T12:00:00Z level=WARN msg='too many open files'", "died"),
         ("cannot start vllm: Cannot allocate memory", "system-limit"),
         ("mapped memfile0 of 12 MiB; systemfile is read", "died"),
         # What a socket says in passing.
@@ -125,6 +137,7 @@ def test_the_systems_limits_are_no_fault_of_a_config(line: str, kind: str) -> No
     "warning",
     [
         "OpenBLAS blas_thread_init: pthread_create failed for thread 7 of 64",
+        "RuntimeError: can't start new thread, falling back",
         (
             "WARNING 11-28 19:08:15 [system_utils.py:222] Found ulimit of 1024 and failed to"
             " automatically increase with error current limit exceeds maximum limit. This can"

@@ -128,3 +128,11 @@ def test_of_nothing_nothing_is_told() -> None:
     found = verdicts.confirmed({})
 
     assert (found.pairs, found.level, found.gain) == (0, "", "")
+
+
+def test_runs_that_meet_the_slos_are_told_by_arm_where_it_is_known() -> None:
+    arms = {"before": (True, None, False), "after": (False, True, None)}
+    runs = [{"arm": arm, "slo_met": met} for arm, of in arms.items() for met in of]
+
+    assert verdicts.slo_met(runs) == ([True, False], [False, True])
+    assert verdicts.slo_met([{"arm": "after", "slo_met": None}]) == ([], [])

@@ -82,6 +82,18 @@ def test_trials_leave_what_the_proof_takes_at_least_but_a_third_at_most(
     assert budgeted_study(tmp_path, budget="1m").kept_s() == pytest.approx(20)
 
 
+@pytest.mark.parametrize("given", [{}, {"budget": "1m"}, {"budget": "10m"}])
+def test_the_least_proof_takes_as_long_whatever_the_budget_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str]
+) -> None:
+    monkeypatch.setattr(Budgeted, "lasts_s", lambda _, load: load.duration_s * len(load.users))
+
+    found = budgeted_study(tmp_path, pairs=4, **given)
+
+    assert found.least_proof_s() == budgeted.proof_s(found.study, 2 * 20, 2 * 20)
+    assert found.least_proof_s() == 2 * 20 + 2 * 4 * 20
+
+
 @pytest.mark.parametrize(("left_s", "trials"), [(109.0, 1), (110.0, 3)])
 def test_no_trial_but_the_first_takes_the_time_of_the_proof(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left_s: float, trials: int

@@ -32,9 +32,14 @@ FAILURES: Mapping[str, str] = {
 GPU = "gpu-unavailable"
 LIMIT = "system-limit"
 
-# The beginnings of a line that is no warning of what the engine has survived, and of an error.
-_NO_WARNING = r"^(?!.*(?i:warning|falling back))"
-_ERROR = rf"{_NO_WARNING}.*(?i:error\b)"
+# A warning has its level before any error that it quotes: "WARNING 11-28", "(x pid=7) WARNING",
+# "x.py:7: UserWarning: ". Elsewhere in a line the word tells nothing: it may be a file's name.
+_LEVEL = r"(?:(?!(?i:error): |\bERROR\b|\[Errno ).)*?(?:\bWARN(?:ING)?\b|[Ww]arning: )"
+# The beginnings of a line that is no warning; that tells of nothing survived; and of an error.
+_NO_WARNING = rf"^(?!{_LEVEL})"
+_FATAL = rf"{_NO_WARNING}(?!.*(?i:falling back))"
+_ERROR = rf"{_FATAL}.*(?i:error\b)"
+_NO_MORE = r"((?i:can't start new thread|\btoo many open files\b)|\bEMFILE\b)"
 _UNKNOWN = "CUDA unknown error - this may be due to"
 
 # Messages of engines, Python and the kernel, tried after the engine's own; first match wins.
@@ -44,7 +49,7 @@ SYMPTOMS: Sequence[tuple[str, str]] = (
     (r"\bbad_alloc\b|^MemoryError|Cannot allocate memory", "out-of-memory"),
     (r"cudaErrorMemoryAllocation|No available memory for the cache", "out-of-memory"),
     # vLLM warns of "Too many open files" wherever it cannot raise the limit.
-    (rf"{_NO_WARNING}.*((?i:can't start new thread|\btoo many open files\b)|\bEMFILE\b)", LIMIT),
+    (rf"{_FATAL}.*{_NO_MORE}", LIMIT),
     (r"(?i)(\bfork: |BlockingIOError: ).*Resource temporarily unavailable", LIMIT),
     (r"No space left on device|ENOSPC|Disk quota exceeded", "disk-full"),
     (
@@ -75,8 +80,9 @@ SYMPTOMS: Sequence[tuple[str, str]] = (
     (r"(?i)no such option|unexpected argument|unknown (option|flag|argument)", "bad-config"),
     (r"the following arguments are required|ValidationError|\bValueError\b", "bad-config"),
     (r"(?i)invalid (value|option|argument)", "bad-config"),
-    # In warnings: if nothing else tells why.
+    # In warnings, or survived as it says: if nothing else tells why.
     (_UNKNOWN, GPU),
+    (rf"{_NO_WARNING}.*{_NO_MORE}", LIMIT),
     (r"pthread_create failed", LIMIT),  # OpenBLAS's, which goes on with fewer threads
 )
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

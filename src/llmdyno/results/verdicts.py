@@ -65,7 +65,7 @@ def with_slo(word: Word, runs: Sequence[Mapping[str, Any]]) -> Word:
         word: what the objective's ratio shows.
         runs: of the confirmation: "arm" and "slo_met", null without an SLO.
     """
-    before, after = _met(runs)
+    before, after = slo_met(runs)
     if not before or not after:
         return word
     old, new = sum(before) / len(before), sum(after) / len(after)
@@ -78,8 +78,12 @@ def with_slo(word: Word, runs: Sequence[Mapping[str, Any]]) -> Word:
     return word if alike else "not confirmed"
 
 
-def _met(runs: Sequence[Mapping[str, Any]]) -> tuple[list[bool], list[bool]]:
-    """Return of each run before and after whether it met the SLOs; empty: there are none."""
+def slo_met(runs: Sequence[Mapping[str, Any]]) -> tuple[list[bool], list[bool]]:
+    """Return of the runs before and of those after whether each met the SLOs, where it is known.
+
+    Args:
+        runs: of a confirmation: "arm" and "slo_met", null without an SLO or a measurement.
+    """
     before, after = (
         [bool(run["slo_met"]) for run in runs if run["arm"] == arm and run["slo_met"] is not None]
         for arm in ("before", "after")
@@ -89,7 +93,7 @@ def _met(runs: Sequence[Mapping[str, Any]]) -> tuple[list[bool], list[bool]]:
 
 def _meets_oftener(runs: Sequence[Mapping[str, Any]]) -> bool:
     """Tell whether the SLOs, which come first, speak for a config, though they show nothing."""
-    before, after = _met(runs)
+    before, after = slo_met(runs)
     return bool(before and after) and sum(after) / len(after) > sum(before) / len(before)
 
 

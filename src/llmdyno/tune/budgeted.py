@@ -21,11 +21,22 @@ from llmdyno.tune.spec import Study
 PROOF_SHARE = 1 / 3  # of a budget, that trials leave to the proof at most
 
 
+def proof_s(study: Study, best_s: float, pair_s: float) -> float:
+    """Return how long the shortest proof takes, in s: the winner in full, the least pairs.
+
+    Args:
+        study: whose proof it is.
+        best_s: what the winner in full takes.
+        pair_s: what a pair takes.
+    """
+    return best_s + study.pairs_least * pair_s
+
+
 def kept_for_proof_s(study: Study, best_s: float, pair_s: float) -> float:
     """Return how much of a study's budget, in s, trials leave to the proof; 0 without a budget.
 
-    That is what the winner in full and the least number of pairs take, but no more than
-    PROOF_SHARE of the budget: without trials there is nothing to prove.
+    That is proof_s(), but no more than PROOF_SHARE of the budget: without trials there is nothing
+    to prove.
 
     Args:
         study: with the budget.
@@ -34,7 +45,7 @@ def kept_for_proof_s(study: Study, best_s: float, pair_s: float) -> float:
     """
     if study.limit_s is None:
         return 0.0
-    return min(best_s + study.pairs_least * pair_s, PROOF_SHARE * study.limit_s)
+    return min(proof_s(study, best_s, pair_s), PROOF_SHARE * study.limit_s)
 
 
 class Budgeted:
@@ -116,13 +127,16 @@ class Budgeted:
 
         Of a budget that is shared nothing: who shares it says how much is left for trials.
         """
-        confirm_s = self.lasts_s(self.trial_load(confirm=True))
-        return kept_for_proof_s(self.study, self.lasts_s(self.whole_load()), 2 * confirm_s)
+        return kept_for_proof_s(self.study, *self._proof_takes_s())
 
     def least_proof_s(self) -> float:
         """Return how long a would-be winner takes: in full, and the least number of pairs."""
+        return proof_s(self.study, *self._proof_takes_s())
+
+    def _proof_takes_s(self) -> tuple[float, float]:
+        """Return how long the winner in full and a pair take, in s."""
         confirm_s = self.lasts_s(self.trial_load(confirm=True))
-        return self.lasts_s(self.whole_load()) + 2 * self.study.pairs_least * confirm_s
+        return self.lasts_s(self.whole_load()), 2 * confirm_s
 
     def left_s(self) -> float:
         """Return how much of the budget is left, in s; infinite without one."""

@@ -67,7 +67,7 @@ def _met_by_luck(ledger: Ledger, best: Step, confirmation: Mapping[str, Any]) ->
     """
     if not claims_slo(ledger, best) or confirmation["verdict"] == "better":
         return None
-    before, after = slo_met(confirmation)
+    before, after = verdicts.slo_met(confirmation["runs"])
     if not _misses_often(after):
         return None
     if not has_its_pairs(ledger, best.contender, confirmation["pairs"]):
@@ -103,17 +103,13 @@ def _misses_often(after: Sequence[bool]) -> bool:
 
 
 def slo_met(confirmation: Mapping[str, Any]) -> tuple[list[bool], list[bool]]:
-    """Return of the runs before and of those after whether each met the SLOs, where it is known."""
-    arms: dict[str, list[bool]] = {"before": [], "after": []}
-    for run in confirmation["runs"]:
-        if run["slo_met"] is not None:
-            arms[run["arm"]].append(run["slo_met"])
-    return arms["before"], arms["after"]
+    """Return what verdicts.slo_met() says of a confirmation's runs."""
+    return verdicts.slo_met(confirmation["runs"])
 
 
 def _by_slo(confirmation: Mapping[str, Any]) -> str:
     """Say that the SLOs alone have made it worse, where they have; its speed may be better."""
-    before, after = slo_met(confirmation)
+    before, after = verdicts.slo_met(confirmation["runs"])
     decided = before and after and all(before) and not any(after)
     return (
         ": it misses an SLO in all runs of the pairs, which the baseline meets" if decided else ""

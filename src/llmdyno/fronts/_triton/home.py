@@ -26,6 +26,7 @@ import msgspec
 from llmdyno.errors import ServerError, StorageError
 from llmdyno.fronts._triton.found import Triton
 from llmdyno.processes import environments
+from llmdyno.processes.diagnosis import LIMIT
 from llmdyno.processes.starting import starting
 
 VARIABLE = "DYNO_TRITON_HOME"
@@ -123,7 +124,11 @@ def _stubs(server: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _python(home: Path, stubs: Mapping[str, Path]) -> _Python:
-    """Return a Python that one of the stubs is for."""
+    """Return the first Python that works and that one of the stubs is for.
+
+    Raises:
+        ServerError: there is none, or the system starts no further process.
+    """
     ours = f"{sys.version_info.major}.{sys.version_info.minor}"
     candidates = [sys.executable] if ours in stubs else []
     candidates += filter(None, [shutil.which(f"python{version}") for version in stubs])
@@ -134,15 +139,33 @@ def _python(home: Path, stubs: Mapping[str, Path]) -> _Python:
     raise ServerError(
         "missing-library",
         f"{VARIABLE}={home}: its Python backend is for Python {' or '.join(stubs)}; this is {ours},"
-        f" and no python{next(iter(stubs))} is on the PATH (missing-library).",
+        f" and no python{next(iter(stubs))} that works is on the PATH (missing-library).",
     )
 
 
 def _about(python: str) -> _Python | None:
-    """Ask a Python about itself; None if it does not run, such as a shim without its version."""
-    with starting(python):
-        done = subprocess.run([python, "-I", "-S", "-c", _ASK], capture_output=True, check=False)
-    return msgspec.json.decode(done.stdout, type=_Python) if done.returncode == 0 else None
+    """Ask a Python about itself.
+
+    Returns:
+        Its answer; None if it does not run or says something else, such as a shim without its
+        version, or one whose interpreter was removed.
+
+    Raises:
+        ServerError: the system starts no further process ("system-limit").
+    """
+    try:
+        with starting(python):
+            done = subprocess.run(
+                [python, "-I", "-S", "-c", _ASK], capture_output=True, check=False
+            )
+    except ServerError as fault:
+        if fault.kind == LIMIT:  # of any program, so that no other Python would start either
+            raise
+        return None
+    try:
+        return msgspec.json.decode(done.stdout, type=_Python) if done.returncode == 0 else None
+    except msgspec.DecodeError:
+        return None
 
 
 def _library(home: Path, python: _Python) -> str:
