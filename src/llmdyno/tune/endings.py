@@ -8,12 +8,13 @@ from typing import Any, Literal
 from llmdyno.knobs import Knob, Value
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import judge
+from llmdyno.results.verdicts import slo_met
 from llmdyno.tune import going_on
 from llmdyno.tune.candidates import same
 from llmdyno.tune.entries import Step, key
 from llmdyno.tune.ledger import Ledger, reopens
 from llmdyno.tune.reference import reference_of
-from llmdyno.tune.rejected import has_its_pairs, slo_met
+from llmdyno.tune.rejected import has_its_pairs
 from llmdyno.tune.spec import Study
 from llmdyno.tune.steps import excess_at
 from llmdyno.tune.summaries import last_level
@@ -230,7 +231,7 @@ def _slo_outcome(
     ]
     if not study.slos or not steps:
         return None
-    before, after = slo_met(confirmation)
+    before, after = slo_met(confirmation["runs"])
     full = _fullest(ledger, steps)
     # Whatever met them in one run did so, in a trial, in full or in the pairs.
     met = any(step.slo_met for step in (*steps, *full)) or any(before + after)

@@ -102,11 +102,6 @@ def _misses_often(after: Sequence[bool]) -> bool:
     return bool(after) and 2 * sum(after) <= len(after)
 
 
-def slo_met(confirmation: Mapping[str, Any]) -> tuple[list[bool], list[bool]]:
-    """Return what verdicts.slo_met() says of a confirmation's runs."""
-    return verdicts.slo_met(confirmation["runs"])
-
-
 def _by_slo(confirmation: Mapping[str, Any]) -> str:
     """Say that the SLOs alone have made it worse, where they have; its speed may be better."""
     before, after = verdicts.slo_met(confirmation["runs"])
