@@ -229,8 +229,9 @@ def test_a_study_for_the_goodput_ends_with_a_verdict(tmp_path: Path) -> None:
 
     done = run(tmp_path, *SHORT, *asked, "--out", "s", "--json")
 
-    assert done.returncode == 0, done.stderr
     document = last_json(done.stdout)
+    # On a busy machine a request may take twice its 135 ms, and its run misses the SLO.
+    assert done.returncode == (not all(document["slo_outcome"]["tuned_meets"])), done.stderr
     confirmation = document["confirmation"]
     decisive = confirmation["ratio"]["goodput"]
     page = (tmp_path / "s" / "report.html").read_text()
