@@ -8,7 +8,7 @@ because a machine drifts, and because the best of many noisy numbers is partly l
 confirmation is believed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -216,11 +216,12 @@ class Tuner:
         runner = self._runner
         over: list[dict[str, Value]] = []
         expected = _once(self._trials.expected)
-        while (best := self._best_in_pairs(baseline, over, expected)) is not None:
-            if endings.is_tie(self._document(), best) or self._completed(baseline, best):
+        while (found := self._best_in_pairs(baseline, over, expected)) is not None:
+            best, is_tie = found
+            if is_tie or self._completed(baseline, best):
                 return
             over.append(best.config)
-            self._say_why_not(best)
+            self._say_why_not(best, self._document())
         mended = runner.ledger.mended
         runner.check_machine()  # all may have failed because it does not work any more
         if runner.ledger.mended > mended:
@@ -230,8 +231,10 @@ class Tuner:
 
     def _best_in_pairs(
         self, baseline: Step, over: list[dict[str, Value]], expected: Expected
-    ) -> Step | None:
+    ) -> tuple[Step, bool] | None:
         """Confirm would-be winners, best first, until one stands or is a tie; None: none does.
+
+        Whether it is a tie, so that the baseline is the best, is the other half of the answer.
 
         One that is better and misses the SLOs that it had met stands if no other does. At most
         `_RIVALS_MAX` that have met them, too, are looked at after it, as far as the budget goes.
@@ -262,19 +265,21 @@ class Tuner:
             proof.confirm(baseline.config, best)
             document = self._document()
             if endings.is_tie(document, best):
-                return best
+                return best, True
             seen.append(best)
             is_none = any(one["config"] == best.config for one in document["rejected"])
             if not is_none and misses_what_it_met(runner.ledger, best):
                 runner.say(f"  {describe(best.config)} misses the SLOs that it had met.")
                 rivals = _RIVALS_MAX if rivals is None else rivals
             elif document["best"]["config"] == best.config:
-                return best
+                return best, False
             else:
                 over += [best.config] if is_none else []
-                self._say_why_not(best)
+                self._say_why_not(best, document)
+        if not seen:
+            return None
         stands = self._document()["best"]["config"]
-        return next((one for one in seen if one.config == stands), None)
+        return next(((one, False) for one in seen if one.config == stands), None)
 
     def _is_rival(self, trial: Step) -> bool:
         """Tell whether a trial has met the SLOs, and was measured in full or can be in time."""
@@ -283,8 +288,7 @@ class Tuner:
         affordable = begun or runner.least_proof_s() <= runner.left_s()
         return claims_slo(runner.ledger, trial) and affordable
 
-    def _say_why_not(self, best: Step) -> None:
-        document = self._document()
+    def _say_why_not(self, best: Step, document: Mapping[str, Any]) -> None:
         whys = [one["why"] for one in document["rejected"] if one["config"] == best.config]
         self._runner.say(f"  {describe(best.config)} {(whys or ['does not do better'])[0]}.")
 
