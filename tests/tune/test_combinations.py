@@ -71,7 +71,8 @@ def test_settings_are_read_as_the_knobs_that_they_name() -> None:
         ({"search": "nothing"}, "--search nothing: is a knob of no combination"),
         ({"candidates": [{"fast": True, "mode": "good"}]}, "no combination has all of its knobs"),
         ({"trials": 1}, "--trials 1: 2 combinations"),
-        ({"engine_arg": ["--a=b"]}, "is a word of one engine's command line"),
+        ({"engine_arg": ["--a=b"]}, "say whose, as in timed.engine:--a=b"),
+        ({"engine_arg": ["timed.engine:--port=1"]}, "dyno sets --port itself"),
     ],
 )
 def test_what_is_wrong_is_refused(given: dict[str, Any], why: str) -> None:

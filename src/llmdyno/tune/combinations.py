@@ -14,6 +14,7 @@ from llmdyno import plugins
 from llmdyno.errors import UsageError
 from llmdyno.fronts import check_load
 from llmdyno.knobs import parse_settings
+from llmdyno.serve.engine_arguments import arguments_of, belongs
 from llmdyno.serve.stack import Stack, load_stack
 from llmdyno.tune import objectives
 from llmdyno.tune.candidates import describe
@@ -107,17 +108,20 @@ def _check_names(study: Study) -> None:
             if names.count(name) > 1:
                 raise UsageError(f"{flag} {','.join(names)}: names {name} twice; once is enough.")
             plugins.load(kind, name)
-    if study.engine_args and len(study.engines) > 1:
-        raise UsageError(
-            f"--engine-arg {' '.join(study.engine_args)}: is a word of one engine's command line,"
-            f" and {len(study.engines)} are compared; leave it out, or name one engine."
-        )
+    for word in study.engine_args if len(study.engines) > 1 else ():
+        if not any(belongs(word, name) for name in study.engines):
+            raise UsageError(
+                f"--engine-arg {word}: is a word of one engine's command line, and"
+                f" {len(study.engines)} are compared; say whose, as in {study.engines[0]}:{word}."
+            )
+    for name in study.engines if study.engine_args else ():
+        load_stack(name, "native", study.model, words_of(study, name))
 
 
 def _fitted(study: Study, engine: str, front: str) -> Stack | Combination:
     """Return the stack if it can work here with all defaults, or why it cannot."""
     try:
-        stack = load_stack(engine, front, study.model, study.engine_args)
+        stack = load_stack(engine, front, study.model, words_of(study, engine))
         stack.require_engine()
         stack.check({})
         stack.check_served({})
@@ -143,6 +147,11 @@ def _refuse_foreign(study: Study, works: Sequence[Stack]) -> None:
             )
 
 
+def words_of(study: Study, engine: str) -> tuple[str, ...]:
+    """Return what --engine-arg gives to one of the study's engines."""
+    return arguments_of(study.engine_args, engine) if len(study.engines) > 1 else study.engine_args
+
+
 def _of_its_own(study: Study, stack: Stack, engine: str, front: str) -> Combination:
     names = {knob.name for knob in stack.knobs}
     baseline = _known(study.baseline, names)
@@ -153,6 +162,7 @@ def _of_its_own(study: Study, stack: Stack, engine: str, front: str) -> Combinat
         study,
         engine=engine,
         front=front,
+        engine_args=words_of(study, engine),
         baseline=baseline,
         candidates=candidates,
         search=own,
