@@ -32,3 +32,11 @@ def test_latencies_choose_their_unit(value_ms: float | None, written: str) -> No
 def test_an_interval_of_latencies_has_the_unit_of_its_value() -> None:
     assert wording.milliseconds_interval((128, 1140), 508) == "[128, 1,140] ms"
     assert wording.milliseconds_interval((940, 1140), 1030) == "[0.940, 1.14] s"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(8.0, "8"), (12.5, "12.5"), (1234.5, "1,234"), (14160.0, "14,160"), (123456.0, "123,500")],
+)
+def test_a_short_number_has_no_exponent(value: float, text: str) -> None:
+    assert wording.short(value) == text

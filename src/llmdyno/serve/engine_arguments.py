@@ -96,16 +96,6 @@ def extended(engine: Engine, front: Front, model: str, arguments: tuple[str, ...
     return EngineWithArguments(engine, arguments)
 
 
-def arguments_of(arguments: Sequence[str], engine: str) -> tuple[str, ...]:
-    """Return the words for one of several engines, of words such as "vllm:--flag=value"."""
-    return tuple(word.removeprefix(f"{engine}:") for word in arguments if belongs(word, engine))
-
-
-def belongs(word: str, engine: str) -> bool:
-    """Return whether a word is said to be for this engine."""
-    return word.startswith(f"{engine}:")
-
-
 def _check_words(arguments: Sequence[str]) -> None:
     """Refuse words that are no flags, and what looks like a secret."""
     before = ""
