@@ -11,6 +11,7 @@ from llmdyno.deploy.plan import BundlePlan
 from llmdyno.deploy.script import BUILD
 from llmdyno.knobs import show
 from llmdyno.results import conclusions, findings, verdicts
+from llmdyno.results.documents import level_name, short_loads
 from llmdyno.units import counted
 
 
@@ -139,12 +140,13 @@ def _compared(study: Mapping[str, Any]) -> str:
 
 def _table(names: tuple[str, ...], sides: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a row for each level, with the columns of each side under its name."""
-    heads = ["users"]
+    head, short = short_loads(sides[0]["summary"]["levels"])
+    heads = [head]
     for what, unit in (("tokens/s", ""), ("TTFT p50", ", ms")):
         heads += [f"{what} {names[0]}".rstrip() + unit, *names[1:]]
     rows = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for levels in zip(*(side["summary"]["levels"] for side in sides), strict=False):
-        cells = [str(levels[0]["users"] or levels[0]["arrival"])]
+        cells = [short[level_name(levels[0])]]
         for metric, stat in (("token_rate", "mean"), ("ttft_ms", "p50")):
             cells += [_number(level[metric][stat]) for level in levels]
         rows.append("| " + " | ".join(cells) + " |")
