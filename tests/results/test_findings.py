@@ -58,6 +58,22 @@ def test_the_metric_that_decides_comes_first() -> None:
     )
 
 
+def test_a_page_has_the_verdict_as_its_heading_and_the_rest_below() -> None:
+    document = study() | {"slo": ["ttft:p99<2s"], "slo_outcome": {"met_by_some": False}}
+    document["confirmation"] |= {
+        "verdict": "no difference",
+        "no_better": True,
+        "config": {"fast": True},
+    }
+
+    said = findings.verdict(document)
+
+    assert said.heading.endswith("; the baseline stays, as it changes nothing.")
+    assert said.rest == "Compared was fast=true. No config that was tried meets ttft:p99<2s."
+    whole = said.heading.removesuffix(".") + "; " + said.rest[0].lower() + said.rest[1:]
+    assert said.sentence == whole
+
+
 def test_the_values_beside_a_ratio_are_those_of_the_pairs_that_gave_it() -> None:
     document = study()
     document["confirmation"]["ratio"]["token_rate"] |= {"before": 500.0, "after": 1555.0}

@@ -32,3 +32,21 @@ def test_latencies_choose_their_unit(value_ms: float | None, written: str) -> No
 def test_an_interval_of_latencies_has_the_unit_of_its_value() -> None:
     assert wording.milliseconds_interval((128, 1140), 508) == "[128, 1,140] ms"
     assert wording.milliseconds_interval((940, 1140), 1030) == "[0.940, 1.14] s"
+
+
+@pytest.mark.parametrize(
+    ("beside", "said"),
+    [
+        (["a (process 1)"], "Another study ran on this machine at the same time: a (process 1)"),
+        (
+            ["s (process 1)", "s (process 2)", "b (process 3)"],
+            "3 other studies ran on this machine at the same time: s, b",
+        ),
+        (
+            [f"{name} (process 1)" for name in "abcde"],
+            "5 other studies ran on this machine at the same time: a, b, c, 2 more",
+        ),
+    ],
+)
+def test_studies_beside_are_counted_and_named_once(beside: list[str], said: str) -> None:
+    assert wording.studies_beside(beside) == said

@@ -7,7 +7,7 @@ from typing import get_args
 import altair as alt
 
 from llmdyno import report
-from llmdyno.report import pages, plots
+from llmdyno.report import pages, plots, study_tables
 from llmdyno.report.documents import Material
 from report.page_text import charts
 from report_samples import GUIDE, study
@@ -31,3 +31,15 @@ def test_every_chart_is_valid_vega_lite() -> None:
         # Our look leaves a background out with null, which only the drawing itself understands.
         bare = {key: part for key, part in figure.specification.items() if key != "config"}
         alt.Chart.from_dict(json.loads(json.dumps(bare)), validate=True)
+
+
+def test_what_shows_the_objectives_value_has_its_unit() -> None:
+    document = study() | {"objective": "ttft:p99"}
+    material = Material(runs=pages.study_runs(document), study=document)
+    drawn = {figure.name: figure for figure in pages.figures(material, *get_args(plots.Section))}
+
+    for name in ("trials", "confirmation_pairs"):
+        assert '"title": "TTFT p99, ms"' in json.dumps(drawn[name].specification), name
+    for table in (study_tables.trials(document), study_tables.confirmation_runs(document)):
+        assert table is not None
+        assert ("TTFT p99, ms", "number") in table.columns
