@@ -1,5 +1,7 @@
 """README.md of a bundle: what it says of the bundle that it lies in."""
 
+import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,21 @@ def test_only_the_ways_that_there_are_files_for_are_shown() -> None:
     assert "docker compose" not in text
     assert "kubectl" not in text
     assert "kubectl apply -f kubernetes.yaml" in readme.text(plan(), ALL, None)
+
+
+def test_a_reader_is_told_how_to_see_that_it_works() -> None:
+    made = plan(port=8123, launch={"probe": ("/v1/completions", {"prompt": "it's", "n": 1})})
+
+    _, _, text = readme.text(made, ALL, None).partition("## Whether it works\n")
+
+    _, forward, health, asked, *_ = text.splitlines()
+    assert shlex.split(forward, comments=True)[:2] == ["kubectl", "port-forward"]
+    assert shlex.split(forward, comments=True)[-1] == "8123:8123"
+    assert shlex.split(health, comments=True) == ["curl", "-f", "http://127.0.0.1:8123/health"]
+    words = shlex.split(asked)
+    assert words[1] == "http://127.0.0.1:8123/v1/completions"
+    assert json.loads(words[-1]) == {"prompt": "it's", "n": 1}
+    assert "kubectl" not in readme.text(made, ("serve.sh",), None)
 
 
 def test_what_must_be_brought_along_is_said() -> None:

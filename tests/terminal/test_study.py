@@ -59,7 +59,7 @@ def test_an_objective_with_a_long_name_keeps_its_column() -> None:
 
     headings, *rows = shown(document).splitlines()[2:5]
 
-    assert "token rate  cost a million output tokens" in headings
+    assert "token rate  cost per million output tokens" in headings
     assert {len(row) for row in rows} == {len(headings)}
 
 

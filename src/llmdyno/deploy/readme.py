@@ -1,5 +1,6 @@
 """README.md of a bundle: what it serves, how to start it, and the figures that speak for it."""
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -61,12 +62,12 @@ def _ways(plan: BundlePlan, files: tuple[str, ...]) -> list[str]:
             "    HOST=0.0.0.0 ./serve.sh             # for everybody who can reach this machine"
         )
     if "compose.yaml" in files:
-        ways.append("    docker compose up --wait            # on this machine's loopback")
+        ways.append(f"{'    docker compose up --wait':<39} # on this machine's loopback")
     if "kubernetes.yaml" in files:
         image = plan.image
         if image is not None and image.made:
             ways.append(
-                f"    docker build -t {plan.image_name} .    # push it, and name it in"
+                f"{f'    docker build -t {plan.image_name} .':<39} # push it, and name it in"
                 " kubernetes.yaml"
             )
         if plan.secrets:
@@ -95,7 +96,23 @@ def _ways(plan: BundlePlan, files: tuple[str, ...]) -> list[str]:
         notes.append(
             f"{_listed(tuple(checked))}: checked against the published schemas, not run by us."
         )
-    return ["## To serve it", "\n".join(ways), *notes]
+    return ["## To serve it", "\n".join(ways), *notes, *_check(plan, files)]
+
+
+def _check(plan: BundlePlan, files: tuple[str, ...]) -> list[str]:
+    """Return what asks the server whether it is up, and for an answer."""
+    url = f"http://127.0.0.1:{plan.port}"
+    lines = [f"    curl -f {url}{plan.launch.health_path}    # succeeds once it is up"]
+    if plan.launch.probe is not None:
+        path, body = plan.launch.probe
+        said = shlex.join(
+            ("curl", f"{url}{path}", "-H", "Content-Type: application/json", "-d", json.dumps(body))
+        )
+        lines.append(f"    {said}")
+    if "kubernetes.yaml" in files:
+        forward = f"kubectl port-forward service/{plan.name} {plan.port}:{plan.port}"
+        lines.insert(0, f"    {forward}    # brings a cluster's server here, first")
+    return ["## Whether it works", "\n".join(lines)]
 
 
 def _figures(study: Mapping[str, Any]) -> str:
