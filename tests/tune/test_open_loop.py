@@ -24,6 +24,22 @@ def test_a_rate_means_poisson_arrivals_and_the_largest_decides() -> None:
     assert study.load.alone(study.level).points == (5.0,)
 
 
+@pytest.mark.parametrize(
+    ("given", "points"),
+    [
+        ({"users": "100,10,50"}, (10, 50, 100)),
+        ({**RATES, "request_rate": "5,0.5"}, (0.5, 5.0)),
+    ],
+)
+def test_the_level_that_decides_is_measured_last(
+    given: dict[str, Any], points: tuple[float, ...]
+) -> None:
+    study = study_spec(given)
+
+    assert study.load.points == points
+    assert study.level == points[-1]
+
+
 def test_a_profiles_users_give_way_to_a_rate() -> None:
     study = study_spec(RATES, profile=QUICK)
 

@@ -200,6 +200,8 @@ def study_spec(
         fields["arrival"] = "trace"  # a study needs no flag for it
     elif fields.get("rates"):
         _check_rates(given)
+    # The last level decides, and the largest is meant.
+    fields |= {name: tuple(sorted(fields[name])) for name in ("users", "rates") if name in fields}
     load = msgspec.structs.replace(spec().load, **fields)
     return spec(**_fields(spec, given), workload=asked, load=load)
 

@@ -1,7 +1,9 @@
 """Lists for the terminal: runs and studies, knobs, the facts of this machine."""
 
+import re
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, TextIO
 
 from llmdyno.engines import Engine
@@ -94,7 +96,16 @@ def show_runs(
         stream.write(f"{nothing}\n")
     for row in rows:
         tags = f"  [{', '.join(row['tags'])}]" if row.get("tags") else ""
-        stream.write(line(f"{row['id']}{tags}  {row['says']}", stream))
+        stream.write(line(f"{row['id']}{tags}{_of_what(row)}  {row['says']}", stream))
+
+
+def _of_what(row: Mapping[str, Any]) -> str:
+    """Say when a run began and what it is of, where its name does not, as one of --out."""
+    if not row.get("started") or re.match(r"\d{8}-", row["id"]):
+        return ""
+    began = datetime.fromisoformat(row["started"]).astimezone()
+    named = [one for one in (row.get("engine"), row.get("model")) if one]
+    return f"  {', '.join([f'{began:%Y-%m-%d %H:%M}', *dict.fromkeys(named)])}:"
 
 
 def list_artifacts() -> list[dict[str, Any]]:
