@@ -246,9 +246,20 @@ def _show_permission(value: bool | float) -> str:
     return ("yes" if value else "no") if isinstance(value, bool) else units.percent(value)
 
 
-def parsed(parse: Callable[[str], Any], metavar: str) -> Kind:
-    """Return the kind of a text that `parse` reads; its sentences name the flag by themselves."""
-    return Kind(lambda value, field: parse(_text(value, field)), metavar=metavar)
+def parsed(parse: Callable[[str], Any], metavar: str, *, several: bool = False) -> Kind:
+    """Return the kind of a text that `parse` reads; its sentences name the flag by themselves.
+
+    Args:
+        parse: reads the text.
+        metavar: what the help writes for a value.
+        several: it may hold several with commas, so a file may have a list of texts.
+    """
+
+    def read(value: Any, field: str) -> Any:
+        listed = several and isinstance(value, list)
+        return parse(",".join(_texts(value, field)) if listed else _text(value, field))
+
+    return Kind(read, metavar=metavar)
 
 
 WHOLE = Kind(_whole, type=int, metavar="N")

@@ -367,6 +367,13 @@ def test_a_file_that_has_a_table_of_the_flag_set_is_told_what_it_is_called(tmp_p
         read_toml(tmp_path / "s.toml")
 
 
+def test_a_time_without_quotes_is_told_with_what_would_be_right(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text('engine = "openvino"\nbudget = 2h\n')
+
+    with pytest.raises(UsageError, match=r'line 2, .*A text stands in quotes.*budget = "2h"'):
+        read_toml(tmp_path / "s.toml")
+
+
 @pytest.mark.parametrize("key", ["time_scale", "max_errors", "rates", "url", "load"])
 def test_a_file_has_no_key_that_a_study_does_not_take(key: str, tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text(f"{key} = 1\n")

@@ -150,7 +150,7 @@ def test_facts_are_written_in_a_line_each() -> None:
     )
 
     assert out.getvalue().splitlines() == [
-        "memory_bytes: 2.0 GiB",
+        "memory: 2.0 GiB",
         "gpus: none",
         "cpu: model x, cores unknown",
         "load: 1.25",

@@ -280,7 +280,9 @@ def read_file(
     except files.FileError as error:
         raise UsageError(f"{path}: {error}.") from error
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path}: is not TOML: {error}.") from error
+        raise UsageError(
+            f'{path}: is not TOML: {error}. A text stands in quotes, a time, too: budget = "2h".'
+        ) from error
     known = {field.key: field.name for field in fields}
     given = {key.replace("-", "_"): value for key, value in given.items()}
     for key in given:

@@ -48,11 +48,18 @@ def knobs(
 @command()
 def env(json: AsJson = False) -> None:
     """Describe this machine: CPU, GPUs, memory, engines and versions found."""
+    from llmdyno import plugins
     from llmdyno.machine import environment
     from llmdyno.terminal.lists import show_facts
 
     facts = environment.describe()
+    engines = {name: plugins.load("engines", name).version() for name in plugins.names("engines")}
     if json:
-        print_json(facts)
+        print_json({**facts, "engines": engines})
     else:
-        show_facts(facts, environment.warnings(facts), sys.stdout)
+        found = {name: version for name, version in engines.items() if version is not None}
+        missing = [name for name in engines if name not in found]
+        rows = {"engines": found, "engines not installed here": missing}
+        # How packages were listed is for whoever compares two documents.
+        told = {name: fact for name, fact in facts.items() if name != "packages_listed_by"}
+        show_facts({**told, **rows}, environment.warnings(facts), sys.stdout)

@@ -30,7 +30,7 @@ REPEATS_MAX = 10  # with --repeat-until and no --repeat
 UNTIL_BUDGET_S = 600.0
 
 SLOS = Flag(
-    parsed(parse_slos, "SLO[,SLO...]"),
+    parsed(parse_slos, "SLO[,SLO...]", several=True),
     "Thresholds, e.g. 'ttft:p99<2s,tpot:p95<50ms'.",
     ("--goodput",),
     name="slo",

@@ -262,15 +262,21 @@ def _indented(words: str, stream: TextIO) -> str:
 def show_facts(facts: Mapping[str, Any], doubts: Sequence[str], stream: TextIO) -> None:
     """Print the facts of this machine, and what is doubtful about measuring on it."""
     stream.writelines(
-        line(f"{name}: {_fact(name, value)}", stream) for name, value in facts.items()
+        line(f"{_label(name)}: {_fact(name, value)}", stream) for name, value in facts.items()
     )
     stream.writelines(line(f"! {doubt}", stream) for doubt in doubts)
+
+
+def _label(name: str) -> str:
+    """Return what a person calls a key of the document: "cores usable", "memory"."""
+    return name.removesuffix("_bytes").replace("_", " ")
 
 
 def _fact(name: str, value: Any) -> str:
     """Write a fact in a line: mappings as pairs, lists with commas, bytes as GiB."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_fact(key, part)}" for key, part in value.items()) or "none"
+        pairs = value.items()
+        return ", ".join(f"{_label(key)} {_fact(key, part)}" for key, part in pairs) or "none"
     if isinstance(value, list | tuple):
         return ", ".join(_fact(name, part) for part in value) or "none"
     if value is None:
