@@ -39,6 +39,20 @@ def test_it_says_what_is_served_and_with_which_settings() -> None:
     assert "What was measured" not in text
 
 
+def test_the_objective_has_a_column_of_its_own() -> None:
+    document = study() | {"objective": "goodput:mean"}
+    for arm, goodput in (("baseline", 2.0), ("best", 3.5)):
+        document[arm]["summary"]["levels"][0]["goodput"] = {"mean": goodput}
+
+    heads, _, row = [
+        line for line in readme.text(plan(), ALL, document).splitlines() if line.startswith("|")
+    ]
+
+    assert heads.endswith("| goodput before, req/s | after |")
+    assert row.endswith("| 2 | 3.5 |")
+    assert "goodput" not in readme.text(plan(), ALL, study() | {"objective": "token_rate:mean"})
+
+
 def test_only_the_ways_that_there_are_files_for_are_shown() -> None:
     text = readme.text(plan(), ("serve.sh",), None)
 

@@ -11,8 +11,9 @@ from llmdyno.deploy.kubernetes import CLAIM_GIB
 from llmdyno.deploy.plan import BundlePlan
 from llmdyno.deploy.script import BUILD
 from llmdyno.knobs import show
-from llmdyno.results import conclusions, findings, verdicts
+from llmdyno.results import conclusions, findings, titles, verdicts
 from llmdyno.results.documents import level_name, short_loads
+from llmdyno.results.slo import HEADLINES, parse_objective, read_stat
 from llmdyno.units import counted
 
 
@@ -126,10 +127,10 @@ def _figures(study: Mapping[str, Any]) -> str:
     found = verdicts.confirmed(study)
     if findings.stands(study):
         once = f"One run of the baseline, which is served, at each level{_compared(study)}:"
-        table = _table(("",), [before])
+        table = _table(("",), [before], str(study.get("objective") or ""))
     else:
         once = "One run of each config at each level:"
-        table = _table(("before", "after"), [before, after])
+        table = _table(("before", "after"), [before, after], str(study.get("objective") or ""))
     gain = f", {found.times}" if found.times else ""
     if conclusions.stands_alone(study):
         verdict = conclusions.conclusion(study)
@@ -155,17 +156,21 @@ def _compared(study: Mapping[str, Any]) -> str:
     return f"; {counted(tried, 'trial')} {were} compared with it, in one run each" if tried else ""
 
 
-def _table(names: tuple[str, ...], sides: Sequence[Mapping[str, Any]]) -> list[str]:
+def _table(names: tuple[str, ...], sides: Sequence[Mapping[str, Any]], objective: str) -> list[str]:
     """Return a row for each level, with the columns of each side under its name."""
+    columns = [(HEADLINES[0], "tokens/s", ""), (HEADLINES[1], "TTFT p50", ", ms")]
+    if objective and (sought := parse_objective(objective)) not in HEADLINES:
+        unit = titles.unit(objective)
+        columns.append((sought, titles.title(objective), f", {unit}" if unit else ""))
     head, short = short_loads(sides[0]["summary"]["levels"])
     heads = [head]
-    for what, unit in (("tokens/s", ""), ("TTFT p50", ", ms")):
+    for _, what, unit in columns:
         heads += [f"{what} {names[0]}".rstrip() + unit, *names[1:]]
     rows = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for levels in zip(*(side["summary"]["levels"] for side in sides), strict=False):
         cells = [short[level_name(levels[0])]]
-        for metric, stat in (("token_rate", "mean"), ("ttft_ms", "p50")):
-            cells += [_number(level[metric][stat]) for level in levels]
+        for one, _, _ in columns:
+            cells += [_number(read_stat(level, one.metric, one.stat)) for level in levels]
         rows.append("| " + " | ".join(cells) + " |")
     return rows
 

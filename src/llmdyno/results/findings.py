@@ -22,7 +22,7 @@ from llmdyno.results.documents import (
     texts,
 )
 from llmdyno.results.proportions import NOT_SHOWN, judged
-from llmdyno.results.slo import HEADLINES
+from llmdyno.results.slo import HEADLINES, parse_objective, read_stat
 from llmdyno.units import counted
 
 Tone = Literal["better", "same", "worse", "open"]
@@ -149,10 +149,24 @@ def _of_the_baseline(study: Document) -> str:
     best = conclusions.best_so_far(study)
     if rate is None:
         return f"{said}. {best}".rstrip()
+    at, asked = f" at {level_of(study)}", text(study, "objective")
+    sought = "" if not asked or parse_objective(asked) in HEADLINES else _sought(asked, level)
+    said += f", whose {sought}{at}; it" if sought else ", which"
     return (
-        f"{said}, which gives {wording.significant(rate)} tok/s at {level_of(study)}, with a median"
+        f"{said} gives {wording.significant(rate)} tok/s{'' if sought else at}, with a median"
         f" time to first token of {wording.milliseconds(first)}. {best}"
     ).rstrip()
+
+
+def _sought(objective: str, level: Document) -> str:
+    """Say what an objective comes to at a level: "goodput is 2.40 req/s"; empty: nothing."""
+    asked = parse_objective(objective)
+    value, unit = read_stat(level, asked.metric, asked.stat), titles.unit(objective)
+    if value is None:
+        return ""
+    written = wording.significant(value)
+    said = wording.milliseconds(value) if unit == "ms" else f"{written} {unit}".rstrip()
+    return f"{titles.in_words(objective)} is {said}"
 
 
 def how_sure(study: Document) -> str:
