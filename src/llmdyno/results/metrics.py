@@ -334,6 +334,7 @@ BY_NAME: dict[str, Metric] = {
             observe=observations.at_last_token(observations.delay_of_request),
             of_request=observations.delay_of_request,
             rests_on=frozenset({"due time"}),
+            lateness=(),  # it is the client's own lateness, where no slot is waited for
         ),
     )
 }
