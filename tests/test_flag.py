@@ -6,6 +6,7 @@ import pytest
 from llmdyno import flag
 from llmdyno.errors import UsageError
 from llmdyno.flag import LENGTHS, SECONDS, TEXT, WHOLE, Flag, Kind, all_fields, own_fields
+from llmdyno.spec import SLOS
 from llmdyno.units import Lengths
 
 
@@ -95,3 +96,14 @@ def test_what_is_shown_is_read_as_the_same(kind: Kind, value: Any) -> None:
 @pytest.mark.parametrize("given", [[1, 2], "1,2", "1, 2"])
 def test_a_list_of_a_file_and_a_text_are_read_alike(given: Any) -> None:
     assert flag.COUNTS.read(given, "--x") == (1, 2)
+
+
+def test_slos_may_be_a_list_in_a_file() -> None:
+    kind = SLOS.kind
+    texts = ["ttft:p99<2s", "tpot:p95<50ms"]
+
+    assert kind.read(texts, "--slo") == kind.read(",".join(texts), "--slo")
+    with pytest.raises(UsageError, match="must be a list of texts, each in quotes"):
+        kind.read([2], "--slo")
+    with pytest.raises(UsageError, match="--slo 2: must be a text in quotes"):
+        kind.read(2, "--slo")

@@ -24,6 +24,7 @@ class Kind(msgspec.Struct, frozen=True):
     read: Callable[[Any, str], Any]
     show: Callable[[Any], str] = str
     type: Any = str  # what the command line makes of the text before `read` sees it
+    metavar: str | None = None  # what the help writes for a value
     bare: str = ""  # the text of a flag without a value; another one needs an equals sign
 
 
@@ -35,7 +36,9 @@ class Flag(msgspec.Struct, frozen=True):
     also: tuple[str, ...] = ()  # further names on the command line, e.g. ("-c", "--concurrency")
     name: str = ""  # with underscores; empty: the field's, without the unit
     in_file: str = ""  # its key in a TOML file, where that is another
-    metavar: str | None = None
+    metavar: str | None = None  # its kind's, where none is given
+    # The heading under which the help has it, and those after it in the spec up to the next one.
+    heading: str = ""
     default: str = ""  # says it in words where the field's own default does not
     # Whether `dyno tune` has it as a flag, in its TOML file alone, or not at all.
     tune: Literal["flag", "file", "never"] = "flag"
@@ -49,6 +52,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     attribute: str  # of the spec: "think_s"
     flag: Flag
     default: Any  # msgspec.NODEFAULT: it must be given
+    heading: str = ""  # the flag's, or that of the last one before it which has one
 
     @property
     def key(self) -> str:
@@ -59,6 +63,11 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     def option(self) -> str:
         """Its name on the command line: "--think-time"."""
         return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def metavar(self) -> str | None:
+        """What the help writes for its value; None: it takes none."""
+        return self.flag.metavar or self.flag.kind.metavar
 
     @property
     def help(self) -> str:
@@ -115,6 +124,7 @@ def _fields(
 ) -> list[tuple[Field | None, Any]]:
     """Return in order each flag of a spec, or the part that stands there instead."""
     found: list[tuple[Field | None, Any]] = []
+    heading = ""
     for field in msgspec.structs.fields(spec):
         default = field.default
         if like is not None:
@@ -124,8 +134,11 @@ def _fields(
         noted = get_args(field.type)[1:] if get_origin(field.type) is Annotated else ()
         flag = next((note for note in noted if isinstance(note, Flag)), None)
         if flag is not None:
-            name = flag.name or field.name.removesuffix("_s")
-            found.append((Field(name=name, attribute=field.name, flag=flag, default=default), None))
+            name, heading = flag.name or field.name.removesuffix("_s"), flag.heading or heading
+            one = Field(
+                name=name, attribute=field.name, flag=flag, default=default, heading=heading
+            )
+            found.append((one, None))
         elif isinstance(default, msgspec.Struct):
             found.append((None, default))
     return found
@@ -233,31 +246,48 @@ def _show_permission(value: bool | float) -> str:
     return ("yes" if value else "no") if isinstance(value, bool) else units.percent(value)
 
 
-def parsed(parse: Callable[[str], Any]) -> Kind:
-    """Return the kind of a text that `parse` reads; its sentences name the flag by themselves."""
-    return Kind(lambda value, field: parse(_text(value, field)))
+def parsed(parse: Callable[[str], Any], metavar: str, *, several: bool = False) -> Kind:
+    """Return the kind of a text that `parse` reads; its sentences name the flag by themselves.
+
+    Args:
+        parse: reads the text.
+        metavar: what the help writes for a value.
+        several: it may hold several with commas, so a file may have a list of texts.
+    """
+
+    def read(value: Any, field: str) -> Any:
+        listed = several and isinstance(value, list)
+        return parse(",".join(_texts(value, field)) if listed else _text(value, field))
+
+    return Kind(read, metavar=metavar)
 
 
-WHOLE = Kind(_whole, type=int)
-NUMBER = Kind(_number, "{:g}".format, type=float)
+WHOLE = Kind(_whole, type=int, metavar="N")
+NUMBER = Kind(_number, "{:g}".format, type=float, metavar="NUMBER")
 TRUTH = Kind(_truth, lambda value: "yes" if value else "no", type=bool)
-TEXT = Kind(_text)
-FILE_TEXT = Kind(_file_text)  # a file's text, given by its path
-SECONDS = Kind(lambda value, field: units.seconds(str(value), field), units.show_seconds)
-PAUSE = Kind(  # one duration, or two: uniform between them
-    lambda value, field: units.seconds_between(str(value), field), units.show_seconds_between
+TEXT = Kind(_text, metavar="NAME")
+FILE_TEXT = Kind(_file_text, metavar="FILE")  # a file's text, given by its path
+SECONDS = Kind(
+    lambda value, field: units.seconds(str(value), field), units.show_seconds, metavar="TIME"
 )
-LENGTHS = Kind(lambda value, field: units.lengths(str(value), field))
-PRICE = Kind(lambda value, field: units.price_per_h(str(value), field), "{:g}/h".format)
-SHARE = Kind(lambda value, field: units.share(str(value), field), units.percent)
+PAUSE = Kind(  # one duration, or two: uniform between them
+    lambda value, field: units.seconds_between(str(value), field),
+    units.show_seconds_between,
+    metavar="TIME[-TIME]",
+)
+LENGTHS = Kind(lambda value, field: units.lengths(str(value), field), metavar="LENGTHS")
+PRICE = Kind(
+    lambda value, field: units.price_per_h(str(value), field), "{:g}/h".format, metavar="PRICE/h"
+)
+SHARE = Kind(lambda value, field: units.share(str(value), field), units.percent, metavar="PERCENT")
 ANY = "any"
 # Whether something is allowed, or up to which share.
-PERMISSION = Kind(_permission, _show_permission, bare=ANY)
-COUNTS = Kind(_counts, lambda value: ",".join(map(str, value)))
-RATES = Kind(_rates, lambda value: ",".join(f"{rate:g}" for rate in value))
-NAMES = Kind(_names, ",".join)
-ONE_OR_MORE = Kind(_one_or_more)  # a name, or several: a,b; a list in a file
+PERMISSION = Kind(_permission, _show_permission, bare=ANY, metavar="[=PERCENT]")
+COUNTS = Kind(_counts, lambda value: ",".join(map(str, value)), metavar="N[,N...]")
+RATES = Kind(_rates, lambda value: ",".join(f"{rate:g}" for rate in value), metavar="R[,R...]")
+NAMES = Kind(_names, ",".join, metavar="NAME[,NAME...]")
+ONE_OR_MORE = Kind(_one_or_more, metavar="NAME[,NAME...]")  # in a file a list, too
 TEXTS = Kind(_texts, ", ".join, type=list[str])  # the flag may be repeated; a list in a file
-COUNT_OR_AUTO = Kind(_count_or_auto)
+COUNT_OR_AUTO = Kind(_count_or_auto, metavar="N|auto")
 CONFIG = Kind(_config)
 CONFIGS = Kind(_configs)

@@ -55,7 +55,7 @@ def test_a_command_imports_its_own_group_alone() -> None:
     )
 
     loaded = {name.removeprefix("llmdyno.cli.") for name in done.stdout.split()}
-    assert loaded == {"app", "machine", "options", "output"}
+    assert loaded == {"app", "help", "machine", "options", "output"}
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from llmdyno.flag import (
     PAUSE,
     PERMISSION,
     PRICE,
+    RATES,
     SECONDS,
     SHARE,
     TEXT,
@@ -198,6 +199,7 @@ def example(field: Field, folder: Path) -> Any:
         PAUSE: "1s-2s",
         LENGTHS: "64-256",
         COUNTS: "1,2",
+        RATES: "0.5,2",
         NAMES: "one, two",
         ONE_OR_MORE: "one, two",
         FILE_TEXT: str(folder / "prompt.txt"),
@@ -214,12 +216,16 @@ def example(field: Field, folder: Path) -> Any:
 def test_a_file_and_a_flag_are_read_alike(field: Field, tmp_path: Path) -> None:
     value = example(field, tmp_path)
     written = json.dumps(value)  # TOML writes these as JSON does
-    beside = {"lm_eval_args": "lm_eval"}.get(field.key)  # means nothing without it
-    more = f'{beside} = ["one"]\n' if beside else ""
+    # What means nothing alone.
+    beside = {
+        "lm_eval_args": ('lm_eval = ["one"]\n', "--lm-eval=one"),
+        "request_rate": ('objective = "ttft:p99"\n', "--objective=ttft:p99"),
+    }
+    more, *flags = beside.get(field.key, ("",))
     (tmp_path / "study.toml").write_text(f"{field.key} = {written}\n{more}")
     words = value if isinstance(value, list) else [value]
     arguments = [f"{field.option}={word}" for word in words]
-    arguments += ["--lm-eval=one"] if beside else []
+    arguments += flags
     if isinstance(value, bool):
         arguments = [field.option if value else f"--no-{field.option[2:]}"]
 
@@ -361,7 +367,14 @@ def test_a_file_that_has_a_table_of_the_flag_set_is_told_what_it_is_called(tmp_p
         read_toml(tmp_path / "s.toml")
 
 
-@pytest.mark.parametrize("key", ["request_rate", "max_errors", "arrival", "url", "load"])
+def test_a_time_without_quotes_is_told_with_what_would_be_right(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text('engine = "openvino"\nbudget = 2h\n')
+
+    with pytest.raises(UsageError, match=r'line 2, .*A text stands in quotes.*budget = "2h"'):
+        read_toml(tmp_path / "s.toml")
+
+
+@pytest.mark.parametrize("key", ["time_scale", "max_errors", "rates", "url", "load"])
 def test_a_file_has_no_key_that_a_study_does_not_take(key: str, tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text(f"{key} = 1\n")
 

@@ -34,4 +34,18 @@ def test_the_facts_of_the_machine_are_one_line_each_or_one_document(dyno: Dyno) 
     lines, document = dyno("env"), dyno("env", "--json")
 
     assert "cpu: model " in lines.stdout
+    assert "memory: " in lines.stdout
+    assert "_" not in "".join(line.partition(":")[0] for line in lines.stdout.splitlines())
     assert json.loads(document.stdout)["llmdyno"]
+
+
+def test_the_engines_that_are_installed_are_named_with_their_versions(dyno: Dyno) -> None:
+    lines, document = dyno("env").stdout.splitlines(), json.loads(dyno("env", "--json").stdout)
+    known = {name: plugins.load("engines", name).version() for name in plugins.names("engines")}
+
+    assert document["engines"] == known
+    (here,) = [line for line in lines if line.startswith("engines: ")]
+    (elsewhere,) = [line for line in lines if line.startswith("engines not installed here: ")]
+    for name, version in known.items():
+        assert (f"{name} {version}" in here) == (version is not None)
+        assert (name in elsewhere) == (version is None)

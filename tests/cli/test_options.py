@@ -34,7 +34,7 @@ def app(heard: list[object]) -> typer.Typer:
     @command(all_fields(Spec))
     def called(
         given: dict[str, object],
-        host: Annotated[str, option("--host", help="Address.")] = "127.0.0.1",
+        host: Annotated[str, option("--host", help="Address.", metavar="ADDRESS")] = "127.0.0.1",
     ) -> None:
         """Do it."""
         heard.extend((given, host))
@@ -60,10 +60,10 @@ def test_the_help_has_names_values_and_defaults_once(app: typer.Typer) -> None:
 
     assert "Do it." in output
     for line in (
-        "--url <str> Base URL. [required]",
+        "--url NAME Base URL. [required]",
         "-c, --users, --concurrency N Users. [10]",
         "--scrape / --no-scrape Read metrics. [yes]",
-        "--quiet Print nothing. --host <str> Address. [127.0.0.1]",
+        "--quiet Print nothing. --host ADDRESS Address. [127.0.0.1]",
     ):
         assert line in " ".join(output.split())
 

@@ -204,6 +204,29 @@ def test_copies_are_tried_where_the_user_leaves_the_spread_open() -> None:
     assert tomllib.loads(found["study_toml"])["baseline"] == {"tensor_parallel_size": 1}
 
 
+@pytest.mark.parametrize(
+    ("slo", "objective"), [("tpot:p95<1s", "tpot:p95"), ("token_rate>10", "ttft:p99")]
+)
+def test_the_proof_at_a_rate_asks_for_the_part_of_a_copy(slo: str, objective: str) -> None:
+    wishes: dict[str, Any] = {"rates": (2.0, 1.0), "gpus": 2, "slos": parse_slos(slo)}
+    found = planned("tensor_parallel_size=1", **wishes).document["recommended"]
+    assert found["copies"] == 2
+    command, file = found["command"], tomllib.loads(found["study_toml"])
+    assert command[command.index("--request-rate") + 1] == "0.5,1"
+    assert command[command.index("--objective") + 1] == objective
+    assert "-c" not in command
+    assert (file["request_rate"], file["objective"]) == ([0.5, 1], objective)
+    study = flags.study_spec(file)
+    assert (study.load.points, str(study.objective)) == ((0.5, 1.0), objective)
+
+
+def test_the_proof_of_a_rate_that_nothing_keeps_up_with_has_users() -> None:
+    found = planned(rates=(900.0,)).document["recommended"]
+    assert "--request-rate" not in found["command"]
+    (users,) = tomllib.loads(found["study_toml"])["users"]
+    assert users > 1
+
+
 def test_the_proof_of_one_copy_asks_for_its_part_of_the_rates() -> None:
     wishes: dict[str, Any] = {"users": (100,), "gpus": 8}
     slos = parse_slos("token_rate>3000,request_rate>1.2,tpot:p50<1s")

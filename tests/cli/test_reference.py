@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from llmdyno.cli.app import COMMANDS, load
+from llmdyno.cli.help import argument_name
 from llmdyno.cli.reference import page
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "commands.md"
@@ -20,5 +21,5 @@ def test_the_page_has_every_command_and_every_flag() -> None:
         section = section.partition("\n## ")[0]
         for parameter in load(name).params:
             for option in (*parameter.opts, *parameter.secondary_opts):
-                shown = parameter.metavar or option if option[0] != "-" else option
+                shown = option if option[0] == "-" else argument_name(parameter)
                 assert option == "--help" or shown in section, (name, option)

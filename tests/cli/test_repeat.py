@@ -43,6 +43,14 @@ STUDIES: list[dict[str, Any]] = [
     {"budget": "1.5h", "allow_altered_output": True, "trials": 3, "confirm_levels": "all"},
     {"patience": 3, "race": False, "parallel": 2, "requests": 77},
     {"workload": "trace", "dataset": "t.jsonl", "duration": "20s"},
+    {
+        "request_rate": "0.5,2",
+        "objective": "goodput",
+        "slo": "ttft_due:p99<2s",
+        "max_concurrency": 9,
+    },
+    {"request_rate": "4", "objective": "e2e:p50", "burstiness": 0.5},
+    {"request_rate": "4", "objective": "e2e:p50", "arrival": "constant"},
     {"lm_eval": "arc_easy,my tasks/one", "lm_eval_arg": ["--limit=20", "--num_fewshot=0"]},
     dict(flags.QUICK),
 ]

@@ -257,9 +257,10 @@ def test_what_must_be_built_comes_with_a_script_that_builds_it(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--target", "helm"], "--target helm: no such target."),
-        (["--target", "triton"], "--target triton: needs --front triton."),
-        (["--target", "bento"], "--target bento: needs --front bentoml."),
+        (["--target", "script"], "say what is deployed: --study STUDY"),
+        (["-m", "tiny", "--target", "helm"], "--target helm: no such target."),
+        (["-m", "tiny", "--target", "triton"], "--target triton: needs --front triton."),
+        (["-m", "tiny", "--target", "bento"], "--target bento: needs --front bentoml."),
         (["--study", "s", "--engine", "vllm"], "leave out --engine"),
         (["--set", "max_num_seqs=0"], "max_num_seqs=0: must be"),
     ],

@@ -1,5 +1,7 @@
 """README.md of a bundle: what it says of the bundle that it lies in."""
 
+import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,20 @@ def test_it_says_what_is_served_and_with_which_settings() -> None:
     assert "What was measured" not in text
 
 
+def test_the_objective_has_a_column_of_its_own() -> None:
+    document = study() | {"objective": "goodput:mean"}
+    for arm, goodput in (("baseline", 2.0), ("best", 3.5)):
+        document[arm]["summary"]["levels"][0]["goodput"] = {"mean": goodput}
+
+    heads, _, row = [
+        line for line in readme.text(plan(), ALL, document).splitlines() if line.startswith("|")
+    ]
+
+    assert heads.endswith("| goodput before, req/s | after |")
+    assert row.endswith("| 2 | 3.5 |")
+    assert "goodput" not in readme.text(plan(), ALL, study() | {"objective": "token_rate:mean"})
+
+
 def test_only_the_ways_that_there_are_files_for_are_shown() -> None:
     text = readme.text(plan(), ("serve.sh",), None)
 
@@ -44,6 +60,21 @@ def test_only_the_ways_that_there_are_files_for_are_shown() -> None:
     assert "docker compose" not in text
     assert "kubectl" not in text
     assert "kubectl apply -f kubernetes.yaml" in readme.text(plan(), ALL, None)
+
+
+def test_a_reader_is_told_how_to_see_that_it_works() -> None:
+    made = plan(port=8123, launch={"probe": ("/v1/completions", {"prompt": "it's", "n": 1})})
+
+    _, _, text = readme.text(made, ALL, None).partition("## Whether it works\n")
+
+    _, forward, health, asked, *_ = text.splitlines()
+    assert shlex.split(forward, comments=True)[:2] == ["kubectl", "port-forward"]
+    assert shlex.split(forward, comments=True)[-1] == "8123:8123"
+    assert shlex.split(health, comments=True) == ["curl", "-f", "http://127.0.0.1:8123/health"]
+    words = shlex.split(asked)
+    assert words[1] == "http://127.0.0.1:8123/v1/completions"
+    assert json.loads(words[-1]) == {"prompt": "it's", "n": 1}
+    assert "kubectl" not in readme.text(made, ("serve.sh",), None)
 
 
 def test_what_must_be_brought_along_is_said() -> None:

@@ -13,7 +13,7 @@ def words(page: str) -> str:
 def headline(page: str) -> str:
     found = re.search(r"<h1[^>]*>(.*?)</h1>", page, flags=re.DOTALL)
     assert found
-    return html.unescape(found[1])
+    return " ".join(html.unescape(found[1]).split())
 
 
 def sections(page: str) -> list[str]:

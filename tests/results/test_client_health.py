@@ -66,6 +66,7 @@ def verdict(
     tokens: tuple[int, ...] = (1,) * 50,
     cpu_share: float = 0.2,
     events_per_s_max: float | None = 50_000.0,
+    more: dict[str, Any] | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
     measured = {
         "ttft_ms": {"p50": ttft_ms, "p99": 1.3 * ttft_ms},
@@ -75,6 +76,7 @@ def verdict(
         "token_rate": {"mean": 1.0},
         "request_rate": {"mean": 1.0},
         "goodput": None,
+        **(more or {}),
     }
     return client_part(
         columns(tokens),
@@ -130,6 +132,16 @@ def test_a_busy_machine_is_not_cried_wolf_at(lags_ms: list[float]) -> None:
     client, doubtful = verdict(lags_ms)
 
     assert (client["verdict"], client["reasons"], doubtful) == ("valid", [], [])
+
+
+def test_a_schedule_delay_is_no_reason_to_doubt_the_client() -> None:
+    """Where no slot is waited for it is the client's own lateness, which is not held against it."""
+    late = {"schedule_delay_ms": {"p50": 1.1, "p99": 4.3}}
+
+    client, doubtful = verdict(BUSY, ttft_ms=2000.0, more=late)
+
+    assert client["late_ms_p99"] > 0.25 * 4.3
+    assert (client["verdict"], doubtful) == ("valid", [])
 
 
 SPOILT: dict[str, tuple[dict[str, Any], list[str], str]] = {

@@ -278,6 +278,8 @@ def test_numbers_are_written_for_people() -> None:
     assert comparison_words.difference(row(difference=2.5)) == "+2.50 ms"
     assert comparison_words.difference(row()) == "-"
     assert comparison_words.value(row(before=1500.0), "before") == "1.50 s"
+    money = row(metric="cost_per_million_output", before=0.741)
+    assert comparison_words.value(money, "before") == "0.741"  # in the currency of --price
     assert comparison_words.verdict(row(verdict="no difference", within_pct=2.345)) == (
         "no difference within ±2.35 %"
     )

@@ -58,11 +58,45 @@ def test_the_metric_that_decides_comes_first() -> None:
     )
 
 
+def test_a_page_has_the_verdict_as_its_heading_and_the_rest_below() -> None:
+    document = study() | {"slo": ["ttft:p99<2s"], "slo_outcome": {"met_by_some": False}}
+    document["confirmation"] |= {
+        "verdict": "no difference",
+        "no_better": True,
+        "config": {"fast": True},
+    }
+
+    said = findings.verdict(document)
+
+    assert said.heading.endswith("; the baseline stays, as it changes nothing.")
+    assert said.rest == "Compared was fast=true. No config that was tried meets ttft:p99<2s."
+    whole = said.heading.removesuffix(".") + "; " + said.rest[0].lower() + said.rest[1:]
+    assert said.sentence == whole
+
+
 def test_the_values_beside_a_ratio_are_those_of_the_pairs_that_gave_it() -> None:
     document = study()
     document["confirmation"]["ratio"]["token_rate"] |= {"before": 500.0, "after": 1555.0}
 
     assert ", from 500 to 1,560 tok/s; the median" in told(document)[0]
+
+
+@pytest.mark.parametrize(
+    ("objective", "said"),
+    [
+        ("ttft:p99", "whose 99th-percentile time to first token is 4.94 s at 100 users; it gives"),
+        ("goodput", "whose goodput is 2.40 req/s at 100 users; it gives"),
+        ("token_rate", "beat the baseline, which gives"),
+    ],
+)
+def test_a_baseline_that_stands_is_told_by_the_objective(objective: str, said: str) -> None:
+    document = study() | {"objective": objective}
+    document["best"] = document["baseline"]
+    level = document["baseline"]["summary"]["levels"][-1]
+    level["goodput"] = {"mean": 2.4}
+    level["ttft_ms"]["p99"] = 4940.0
+
+    assert said in told(document)[0]
 
 
 def test_an_interval_that_holds_one_is_not_told_as_a_gain() -> None:

@@ -40,3 +40,21 @@ def test_an_interval_of_latencies_has_the_unit_of_its_value() -> None:
 )
 def test_a_short_number_has_no_exponent(value: float, text: str) -> None:
     assert wording.short(value) == text
+
+
+@pytest.mark.parametrize(
+    ("beside", "said"),
+    [
+        (["a (process 1)"], "Another study ran on this machine at the same time: a (process 1)"),
+        (
+            ["s (process 1)", "s (process 2)", "b (process 3)"],
+            "3 other studies ran on this machine at the same time: s, b",
+        ),
+        (
+            [f"{name} (process 1)" for name in "abcde"],
+            "5 other studies ran on this machine at the same time: a, b, c, 2 more",
+        ),
+    ],
+)
+def test_studies_beside_are_counted_and_named_once(beside: list[str], said: str) -> None:
+    assert wording.studies_beside(beside) == said

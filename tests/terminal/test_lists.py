@@ -1,6 +1,7 @@
 """Lists: runs and studies in a line each, knobs, facts."""
 
 import io
+import time
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,30 @@ def test_a_knob_that_no_study_has_tried_says_so_in_a_line() -> None:
     )
 
 
+def test_a_name_that_does_not_say_it_has_the_day_and_what_it_is_of_beside(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    out = io.StringIO()
+    row = {"says": "10 users", "started": "2026-11-30T08:28:11+00:00", "engine": "vllm"}
+
+    show_runs(
+        [
+            {**row, "id": "mine", "model": "org/m"},
+            {**row, "id": "same", "model": "vllm", "tags": ["good"]},
+            {**row, "id": "20261130-082811-vllm-m-1f2e", "model": "org/m"},
+        ],
+        out,
+    )
+
+    assert out.getvalue().splitlines() == [
+        "mine  2026-11-30 08:28, vllm, org/m:  10 users",
+        "same  [good]  2026-11-30 08:28, vllm:  10 users",
+        "20261130-082811-vllm-m-1f2e  10 users",
+    ]
+
+
 def test_an_empty_folder_is_said_to_be_empty(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,7 +150,7 @@ def test_facts_are_written_in_a_line_each() -> None:
     )
 
     assert out.getvalue().splitlines() == [
-        "memory_bytes: 2.0 GiB",
+        "memory: 2.0 GiB",
         "gpus: none",
         "cpu: model x, cores unknown",
         "load: 1.25",

@@ -59,7 +59,7 @@ def test_an_objective_with_a_long_name_keeps_its_column() -> None:
 
     headings, *rows = shown(document).splitlines()[2:5]
 
-    assert "token rate  cost a million output tokens" in headings
+    assert "token rate  cost per million output tokens" in headings
     assert {len(row) for row in rows} == {len(headings)}
 
 
@@ -134,6 +134,31 @@ def test_on_a_terminal_of_80_columns_no_line_is_longer(monkeypatch: pytest.Monke
     assert max(map(len, lines)) <= 80
     assert all(line.startswith("    ") for line in lines)
     assert "the best, 95% to start)" in " ".join(line.strip() for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("level", "head", "first", "block"),
+    [
+        ({"arrival": "trace", "rate": None}, "users", "trace", "trace arrivals"),
+        ({"arrival": "poisson", "rate": 2.5}, "requests/s", "2.5", "poisson 2.5/s"),
+    ],
+)
+def test_levels_without_users_have_a_row_on_every_terminal(
+    level: dict[str, Any], head: str, first: str, block: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = study() | {"objective": "ttft:p99"}
+    for arm in ("baseline", "best"):
+        levels = document[arm]["summary"]["levels"]
+        document[arm]["summary"]["levels"] = [{**levels[0], **level, "users": None}]
+    narrow = io.StringIO()
+    narrow.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setenv("COLUMNS", "50")
+
+    show_study(document, FINDINGS, narrow)
+
+    wide = [line.split() for line in shown(document).splitlines()]
+    assert (wide[2][0], wide[3][0]) == (head, first)
+    assert f"{block}, before" in narrow.getvalue()
 
 
 def test_a_step_of_the_proof_is_told_with_the_end_of_the_study() -> None:

@@ -3,6 +3,7 @@
 import io
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from llmdyno.terminal.summary import show_selftest, show_summary
@@ -37,6 +38,26 @@ def test_a_metric_that_is_absent_is_a_dash() -> None:
 
     assert headings(printed(document)) == headings(printed(summary()))
     assert " -  " in printed(document)
+
+
+@pytest.mark.parametrize(
+    ("expr", "verdict", "said"),
+    [
+        ("ttft:p99<2s", {"value": 52.7}, "met (52.7 ms)"),
+        ("goodput>2", {"value": 9.25}, "met (9.25 req/s)"),
+        ("ttft:p99<2s", {"value": None, "at_least": 4831.0}, "met (at least 4,831 ms)"),
+        ("ttft:p99<2s", {"value": None}, "met (no data)"),
+        ("e2e:p50<2s", {"value": 9.0, "failed_share": 0.25}, "(9 ms, but 25 % of the requests"),
+    ],
+)
+def test_what_an_slo_came_to_has_its_unit(expr: str, verdict: dict[str, Any], said: str) -> None:
+    out = io.StringIO()
+    slo = [{"expr": expr, "level": 10, "at": "10 users", "met": True, **verdict}]
+
+    show_summary({**summary(), "slo": slo}, Console(file=out, width=200))
+
+    assert f"SLO {expr} at 10 users: met" in out.getvalue()
+    assert said in out.getvalue()
 
 
 def test_what_the_client_spoilt_has_a_mark() -> None:

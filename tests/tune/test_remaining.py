@@ -142,6 +142,7 @@ def outlook(**changes: Any) -> Outlook:
         why="expected +3.1% on the best, 95% to start",
         best=best,
         times=1.142,
+        unit="tok/s",
         left_s=1500.0,
     )
     return msgspec.structs.replace(found, **changes)
@@ -153,7 +154,7 @@ def test_before_a_trial_it_says_how_the_study_stands_and_what_comes_why() -> Non
     stands, comes = sentences(outlook(), now)
 
     assert stands == (
-        "best so far 812.3 (trial 3, 1.14x the baseline); ends about 23:45, in 25.0 min"
+        "best so far 812.3 tok/s (trial 3, 1.14x the baseline); ends about 23:45, in 25.0 min"
     )
     assert comes == (
         "next, 4 of 12: max_num_seqs=128, enable_prefix_caching=true (expected +3.1% on"
@@ -175,7 +176,7 @@ def test_what_is_not_known_is_left_out() -> None:
         "next, 4 of 12: max_num_seqs=128, enable_prefix_caching=true"
     ]
     assert sentences(outlook(best=baseline, times=1.0, left_s=None), now)[0] == (
-        "best so far 9 (the baseline)"
+        "best so far 9 tok/s (the baseline)"
     )
 
 

@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from llmdyno import __version__
+from llmdyno.cli.help import Command
 from llmdyno.cli.output import flush_output, guard_streams, print_line, say
 from llmdyno.errors import DynoError, InterruptError, UsageError, shortage
 
@@ -60,7 +61,7 @@ def load(name: str) -> Any:
     found = getattr(importlib.import_module(f"llmdyno.cli.{module}"), function)
     if not isinstance(found, typer.Typer):
         alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-        alone.command(name)(found)
+        alone.command(name, cls=Command)(found)
         found = alone
     return typer.main.get_command(found)
 
@@ -127,6 +128,23 @@ def _has_address(words: Sequence[str]) -> bool:
     return any(re.match(r"(https?|grpc)://", word) for word in alone)
 
 
+_SERVED = (  # what those ask for who have a server and would tune it
+    ": a study starts servers of its own, with --engine and --model; a server that runs is measured"
+    " with dyno bench --url"
+)
+
+
+def _elsewhere(flag: str, possibilities: Sequence[str] | None) -> str:
+    """Return which commands have a flag that the one which was called has not; empty: none."""
+    words = [word for word in sys.argv[1:] if word in COMMANDS]
+    if flag == "--url" and words[:1] == ["tune"]:
+        return _SERVED
+    if any(flag in one for one in possibilities or ()):  # the beginning of one of its own
+        return ""
+    have = [name for name in COMMANDS if any(flag in one.opts for one in load(name).params)]
+    return f"; it is a flag of dyno {', dyno '.join(have[:3])}" if have else ""
+
+
 def _complete() -> None:
     from llmdyno.cli.completion import Commands, answer
 
@@ -168,6 +186,9 @@ def _ended(part: Callable[[], int | None]) -> int:
             missing = type(error).__name__ == "MissingParameter" and "--url" in what
             if missing and _has_address(sys.argv[1:]):
                 what = "The server's address is a flag: write --url before it"
+            elif type(error).__name__ == "NoSuchOption":
+                known = _elsewhere(error.option_name, error.possibilities)
+                what = f"No such option: {error.option_name}{known}" if known else what
             say(f"dyno: {what}; `{command} --help` says what there is.")
         return UsageError.exit_status
     except DynoError as error:

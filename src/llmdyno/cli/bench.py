@@ -10,7 +10,7 @@ import typer
 
 from llmdyno.cli.dashboards import Dashboard, bench_page
 from llmdyno.cli.flags import Given, bench_flags, bench_spec, secrets_of
-from llmdyno.cli.options import ApiKeyEnv, AsJson, Out, command, option
+from llmdyno.cli.options import RESULTS, ApiKeyEnv, AsJson, Out, command, option
 from llmdyno.cli.output import EXIT_THRESHOLD_MISSED, print_json, print_line, say
 from llmdyno.errors import DynoError, InterruptError, StorageError
 from llmdyno.machine.blas import import_numpy
@@ -23,11 +23,19 @@ def bench(
     api_key_env: ApiKeyEnv = None,
     metrics_port: Annotated[
         int | None,
-        option("--metrics-port", help="Port of 127.0.0.1 for live Prometheus metrics of the run."),
+        option(
+            "--metrics-port",
+            help="Port of 127.0.0.1 for live Prometheus metrics of the run.",
+            metavar="PORT",
+            heading=RESULTS,
+        ),
     ] = None,
     dashboard: Dashboard = None,
     junit: Annotated[
-        Path | None, option("--junit", help="Also write the SLOs as JUnit XML.", metavar="FILE")
+        Path | None,
+        option(
+            "--junit", help="Also write the SLOs as JUnit XML.", metavar="FILE", heading=RESULTS
+        ),
     ] = None,
     out: Out = None,
     json: AsJson = False,

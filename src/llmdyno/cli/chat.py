@@ -19,7 +19,7 @@ def chat(
         option("--system-prompt", help="Text file that is put before it all.", metavar="FILE"),
     ] = None,
     max_tokens: Annotated[
-        int | None, option("--max-tokens", help="Most tokens of an answer.", min=1)
+        int | None, option("--max-tokens", help="Most tokens of an answer.", metavar="N", min=1)
     ] = None,
     api_key_env: ApiKeyEnv = None,
     json: AsJson = False,

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from llmdyno.cli.help import Command
 from llmdyno.cli.options import AsJson, Text, command, option
 from llmdyno.cli.output import print_json, print_line, say
 from llmdyno.errors import UsageError
@@ -52,7 +53,7 @@ def compare(
             metavar="FILE",
         ),
     ] = None,
-    out: Annotated[str, option("--out", help="File of the page.")] = "compare.html",
+    out: Annotated[str, option("--out", help="File of the page.", metavar="FILE")] = "compare.html",
     json: AsJson = False,
 ) -> None:
     """Compare runs: what differs, by how much, how sure that is, and whether it may."""
@@ -127,7 +128,7 @@ baseline_app = typer.Typer(
 )
 
 
-@baseline_app.command(name="set")
+@baseline_app.command(cls=Command, name="set")
 @command()
 def set_baseline(
     name: Annotated[str, typer.Argument(help="The name, e.g. main.", metavar="NAME")],
@@ -149,7 +150,7 @@ def set_baseline(
     print_line(kept.dir)
 
 
-@baseline_app.command(name="show")
+@baseline_app.command(cls=Command, name="show")
 @command()
 def show_baselines(
     name: Annotated[

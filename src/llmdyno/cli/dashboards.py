@@ -6,7 +6,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Annotated
 
-from llmdyno.cli.options import BARE, option
+from llmdyno.cli.options import BARE, RESULTS, option
 from llmdyno.cli.output import say
 from llmdyno.spec import Bench
 
@@ -21,6 +21,7 @@ Dashboard = Annotated[
         "--dashboard",
         help="Show a live page on 127.0.0.1; its URL, with a token, is said once. [any free port]",
         metavar="[=PORT]",
+        heading=RESULTS,
     ),
 ]
 BARE["--dashboard"] = "0"

@@ -23,10 +23,13 @@ def deploy(
         option(
             "--target",
             help="Files to write: script, compose, kubernetes, triton, bento, all.",
+            metavar="NAME",
         ),
     ] = "all",
     port: Port = 8000,
-    image: Annotated[str, option("--image", help="Container image. [the engine's]")] = "",
+    image: Annotated[
+        str, option("--image", help="Container image. [the engine's]", metavar="IMAGE")
+    ] = "",
     out: Annotated[str, option("--out", help="Folder of the bundle.", metavar="DIR")] = "bundle",
     json: AsJson = False,
 ) -> None:
@@ -40,6 +43,10 @@ def deploy(
     store.check_folder(folder)
 
     if study is None:
+        if not (given or settings):
+            raise UsageError(
+                "say what is deployed: --study STUDY, its winner; or --engine and --model."
+            )
         document = None
         stack, config = checked_stack(study_spec(given), settings)
     else:

@@ -50,6 +50,7 @@ _INSTEAD: Mapping[str, tuple[str, ...]] = {
     "dataset_osl": ("osl",),
     "max_pairs": ("pairs",),
     "requests": ("duration", "trial_duration"),
+    "request_rate": ("users", "ramp"),
 }
 _INSTEAD_OF_TIMES = ("users", "ramp")  # a trace has its own
 
@@ -88,7 +89,14 @@ def one_model(spec: Bench, why: str) -> None:
 def server_flags() -> list[Field]:
     """Return the flags of `dyno bench` that say which server it is, and how it is reached."""
     names = ("url", "endpoint", "model", *CONNECTION)
-    return [field for field in bench_flags() if field.name in names]
+    one = "Name of the model."  # a benchmark asks several
+    return [
+        msgspec.structs.replace(field, flag=msgspec.structs.replace(field.flag, help=one))
+        if field.name == "model"
+        else field
+        for field in bench_flags()
+        if field.name in names
+    ]
 
 
 def bench_flags(spec: type[Bench] = Bench) -> list[Field]:
@@ -187,9 +195,13 @@ def study_spec(
         _check_trace(given)
         rest = {name: value for name, value in rest.items() if name not in _INSTEAD_OF_TIMES}
     given = {**rest, **given}
-    fields = _fields(Load, given)
+    fields = _load_fields(given)
     if has_times:
         fields["arrival"] = "trace"  # a study needs no flag for it
+    elif fields.get("rates"):
+        _check_rates(given)
+    # The last level decides, and the largest is meant.
+    fields |= {name: tuple(sorted(fields[name])) for name in ("users", "rates") if name in fields}
     load = msgspec.structs.replace(spec().load, **fields)
     return spec(**_fields(spec, given), workload=asked, load=load)
 
@@ -206,12 +218,24 @@ def _check_number_of_pairs(given: Given) -> None:
 
 def _check_trace(given: Given) -> None:
     """Refuse what a trace has itself, in a study: there --duration says how much of it is asked."""
-    if "users" in given:
-        raise UsageError(f"-c {given['users']}: a trace has its own load.")
+    for name, flag in (("users", "-c"), ("request_rate", "--request-rate")):
+        if name in given:
+            raise UsageError(f"{flag} {given[name]}: a trace has its own load.")
     if given.get("requests") is not None:
         raise UsageError(
             f"--requests {given['requests']}: a study asks what a trace has within --duration, and"
             " in a trial within --trial-duration; leave it out."
+        )
+    _check_pause(given, is_open=True)
+
+
+def _check_rates(given: Given) -> None:
+    """Refuse a study at a rate that does not say what is to be better there."""
+    if "objective" not in given:
+        raise UsageError(
+            f"--request-rate {given['request_rate']}: every config that keeps up with a rate makes"
+            " the same token rate there; say what is to be better, e.g. --objective ttft:p99, or"
+            " goodput with --slo."
         )
     _check_pause(given, is_open=True)
 
@@ -256,7 +280,9 @@ def read_file(
     except files.FileError as error:
         raise UsageError(f"{path}: {error}.") from error
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path}: is not TOML: {error}.") from error
+        raise UsageError(
+            f'{path}: is not TOML: {error}. A text stands in quotes, a time, too: budget = "2h".'
+        ) from error
     known = {field.key: field.name for field in fields}
     given = {key.replace("-", "_"): value for key, value in given.items()}
     for key in given:
@@ -277,7 +303,11 @@ def spec_of(spec: type[Spec], given: Given) -> Spec:
 
 
 def _load_spec(given: Given) -> Load:
-    """Return the load; a rate alone means Poisson arrivals, a burstiness gamma ones."""
+    return Load(**_load_fields(given))
+
+
+def _load_fields(given: Given) -> dict[str, Any]:
+    """Return the load's fields; a rate alone means Poisson arrivals, a burstiness gamma ones."""
     fields = _fields(Load, given)
     if "rates" in fields and "users" in fields:
         raise UsageError(
@@ -286,7 +316,7 @@ def _load_spec(given: Given) -> Load:
         )
     if "rates" in fields and "arrival" not in fields:
         fields["arrival"] = "gamma" if "burstiness" in fields else "poisson"
-    return Load(**fields)
+    return fields
 
 
 def _workload_spec(given: Given) -> Workload:

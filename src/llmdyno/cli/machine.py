@@ -6,19 +6,33 @@ from typing import Annotated
 import typer
 
 from llmdyno.cli.options import AsJson, Text, command
-from llmdyno.cli.output import print_json
+from llmdyno.cli.output import print_json, print_line, say
+from llmdyno.errors import UsageError, nearest
 
 
 @command()
 def knobs(
-    engine: Annotated[str, typer.Argument(help="The name of an engine or a front.")],
+    engine: Annotated[
+        Text,
+        typer.Argument(
+            help="The name of an engine or a front; without it all are named.", show_default=False
+        ),
+    ] = None,
     knob: Annotated[Text, typer.Argument(help="One of its knobs.", show_default=False)] = None,
 ) -> None:
     """Explain what the settings of an engine or a front do, when to turn them, what they cost."""
     from llmdyno import plugins
     from llmdyno.terminal.lists import show_knob, show_knobs
 
-    is_front = engine in plugins.names("fronts")
+    engines, fronts = plugins.names("engines"), plugins.names("fronts")
+    if engine is None:
+        print_line(f"engines: {', '.join(engines)}")
+        print_line(f"fronts: {', '.join(fronts)}")
+        say("`dyno knobs NAME` lists the settings of one.")
+        return
+    if "." not in engine and engine not in {*engines, *fronts}:
+        raise UsageError(f"{engine}: is no engine and no front.{nearest(engine, engines + fronts)}")
+    is_front = engine in fronts
     found = plugins.load("fronts" if is_front else "engines", engine)
     version = None if is_front else found.version()
     if knob is not None:
@@ -34,11 +48,18 @@ def knobs(
 @command()
 def env(json: AsJson = False) -> None:
     """Describe this machine: CPU, GPUs, memory, engines and versions found."""
+    from llmdyno import plugins
     from llmdyno.machine import environment
     from llmdyno.terminal.lists import show_facts
 
     facts = environment.describe()
+    engines = {name: plugins.load("engines", name).version() for name in plugins.names("engines")}
     if json:
-        print_json(facts)
+        print_json({**facts, "engines": engines})
     else:
-        show_facts(facts, environment.warnings(facts), sys.stdout)
+        found = {name: version for name, version in engines.items() if version is not None}
+        missing = [name for name in engines if name not in found]
+        rows = {"engines": found, "engines not installed here": missing}
+        # How packages were listed is for whoever compares two documents.
+        told = {name: fact for name, fact in facts.items() if name != "packages_listed_by"}
+        show_facts({**told, **rows}, environment.warnings(facts), sys.stdout)

@@ -22,18 +22,48 @@ from llmdyno.wire.headers import API_KEY_VARIABLE
 Text = str | None
 
 
-def option(*names: str, help: str, metavar: str | None = None, **more: Any) -> Any:  # noqa: A002  # typer's own word
-    """Return an option of a command's own; `command` writes its default into its help."""
-    return typer.Option(*names, help=help, metavar=metavar, show_default=False, **more)
+RESULTS = "Results"  # the heading of what a command writes
+
+
+def option(
+    *names: str,
+    help: str,  # noqa: A002  # typer's own word
+    metavar: str | None = None,
+    heading: str = "",
+    **more: Any,
+) -> Any:
+    """Return an option of a command's own; `command` writes its default into its help.
+
+    Args:
+        names: of the option.
+        help: what it is for.
+        metavar: what the help writes for its value.
+        heading: under which a long help has it, as a field's `Flag.heading`.
+        more: for typer.
+    """
+    return typer.Option(
+        *names,
+        help=help,
+        metavar=metavar,
+        rich_help_panel=heading or None,
+        show_default=False,
+        **more,
+    )
 
 
 # Options that several commands take and no spec has.
-Out = Annotated[Text, option("--out", help="Folder of the results.", metavar="DIR")]
+Out = Annotated[
+    Text, option("--out", help="Folder of the results.", metavar="DIR", heading=RESULTS)
+]
 AsJson = Annotated[
-    bool, option("--json", help="Print the result as one JSON document, last on stdout.")
+    bool,
+    option(
+        "--json", help="Print the result as one JSON document, last on stdout.", heading=RESULTS
+    ),
 ]
 Sets = Annotated[
-    list[str] | None, option("--set", help="Set a knob; may be repeated.", metavar="KNOB=VALUE")
+    list[str] | None,
+    option("--set", help="Set a knob; may be repeated.", metavar="KNOB=VALUE", heading="Server"),
 ]
 ContainerName = Annotated[
     str,
@@ -41,6 +71,7 @@ ContainerName = Annotated[
         "--container",
         help="Run the engine in its image: none, auto (if it is not installed), docker, podman,"
         " apptainer.",
+        metavar="NAME",
     ),
 ]
 ApiKeyEnv = Annotated[
@@ -48,13 +79,15 @@ ApiKeyEnv = Annotated[
     option(
         "--api-key-env",
         help=f"Environment variable that holds the API key. [{API_KEY_VARIABLE}]",
+        metavar="VARIABLE",
+        heading="Connection",
     ),
 ]
 CaCert = Annotated[
     str | None, option("--ca-cert", help="PEM file of certificates to trust.", metavar="FILE")
 ]
 Insecure = Annotated[bool, option("--insecure", help="Do not check the server's certificate.")]
-Port = Annotated[int, option("--port", help="Port to listen on.", min=1, max=65535)]
+Port = Annotated[int, option("--port", help="Port to listen on.", metavar="PORT", min=1, max=65535)]
 
 Command = Callable[..., None]
 
@@ -153,7 +186,8 @@ def _parameter(field: Field) -> inspect.Parameter:
         name,
         *long,
         help=_described(field.help, field.shown_default),
-        metavar=field.flag.metavar,
+        metavar=field.metavar,
+        heading=field.heading,
     )
     kind: Any = field.flag.kind.type
     return inspect.Parameter(

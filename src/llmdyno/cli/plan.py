@@ -32,7 +32,10 @@ def plan(
     settings: Annotated[
         list[str] | None,
         option(
-            "--set", help="Set a knob of the config before; may be repeated.", metavar="KNOB=VALUE"
+            "--set",
+            help="Set a knob of the config before; may be repeated.",
+            metavar="KNOB=VALUE",
+            heading="Server",
         ),
     ] = None,
     out: Out = None,

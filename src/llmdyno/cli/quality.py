@@ -18,11 +18,21 @@ def quality(
         option(
             "--against",
             help="The other server; gets the same headers. [none: how far one repeats itself]",
+            metavar="URL",
         ),
     ] = None,
-    tokens: Annotated[int, option("--tokens", help="Most tokens of an answer.", min=1)] = 48,
+    tokens: Annotated[
+        int, option("--tokens", help="Most tokens of an answer.", metavar="N", min=1)
+    ] = 48,
     concurrency: Annotated[
-        int, option("-c", "--concurrency", help="Requests at once in the pass under load.", min=1)
+        int,
+        option(
+            "-c",
+            "--concurrency",
+            help="Requests at once in the pass under load.",
+            metavar="N",
+            min=1,
+        ),
     ] = 8,
     fail_above: Annotated[
         Text,

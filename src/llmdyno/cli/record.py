@@ -11,7 +11,7 @@ from llmdyno.wire import headers
 
 @command()
 def record(
-    url: Annotated[str, option("--url", help="Base URL of the server.")],
+    url: Annotated[str, option("--url", help="Base URL of the server.", metavar="URL")],
     out: Annotated[
         Path, option("--out", help="File of the trace, a line for each request.", metavar="FILE")
     ],
@@ -43,6 +43,7 @@ def record(
             "--api-key-env",
             help="Environment variable that holds an API key for requests that bring none."
             f" [{headers.API_KEY_VARIABLE}]",
+            metavar="VARIABLE",
         ),
     ] = None,
     ca_cert: CaCert = None,

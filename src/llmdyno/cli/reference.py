@@ -10,6 +10,7 @@ import typer
 
 from llmdyno.cli.app import COMMANDS, load
 from llmdyno.cli.flags import QUICK, Given, study_flags
+from llmdyno.cli.help import argument_name, headed
 from llmdyno.cli.options import divided
 from llmdyno.cli.output import print_line
 from llmdyno.flag import Field
@@ -38,6 +39,8 @@ a key: `--trial-duration 30s` is `trial_duration = "30s"`; the words of `--engin
 `engine_args`. A flag wins over the file, the file over `--quick`. These keys have no flag:
 """
 
+_HEADS = ("flag", "what it is for", "default")
+
 _QUICK = "`--quick` is this file:"
 
 
@@ -62,9 +65,16 @@ def _section(name: str, command: Any) -> str:
 
 
 def table(parameters: Iterable[Any]) -> str:
-    """Return the table of a command's arguments and flags; empty: it has none."""
-    rows = [_row(one) for one in parameters if one.name != "help"]
-    return markdown_table(("flag", "what it is for", "default"), rows) if rows else ""
+    """Return the tables of a command's arguments and flags, as its help has them; empty: none."""
+    known = [one for one in parameters if one.name != "help"]
+    arguments = [one for one in known if one.param_type_name == "argument"]
+    parts = [(heading, [*arguments, *flags]) for heading, flags in headed(known)]
+    tables = []
+    for heading, rows in parts:
+        above = f"**{heading}**\n\n" if len(parts) > 1 else ""
+        if rows:
+            tables.append(above + markdown_table(_HEADS, [_row(one) for one in rows]))
+    return "\n".join(tables)
 
 
 def file_table(fields: Iterable[Field]) -> str:
@@ -76,7 +86,7 @@ def file_table(fields: Iterable[Field]) -> str:
 def _row(parameter: Any) -> tuple[str, str, str]:
     purpose, default = divided(parameter.help or "")
     if parameter.param_type_name == "argument":
-        name = f"`{parameter.make_metavar(None)}`"
+        name = f"`{argument_name(parameter)}`"
     else:
         value = f" {parameter.metavar}" if parameter.metavar else ""
         name = ", ".join(f"`{one}`" for one in (*parameter.opts, *parameter.secondary_opts))

@@ -95,6 +95,8 @@ def study_file(spec: Study) -> str:
     always = {"engine", "front", "model", "objective", "users", "seed"}
     excluded = _excluded(spec.load, of_trace="requests")
     excluded |= {"max_pairs"} if spec.pairs_fixed else set()
+    excluded |= {"arrival"} if spec.load.has_own_times else set()  # the workload says so
+    excluded |= {"users"} if spec.load.is_open else set()
     for field, value in _asked(spec, Study(), always):
         if field.name in excluded:
             continue

@@ -137,6 +137,7 @@ def import_(
         option(
             "--from",
             help=f"The tool: {', '.join(plugins.names('importers'))}. [the one whose file it is]",
+            metavar="NAME",
         ),
     ] = None,
     out: Out = None,

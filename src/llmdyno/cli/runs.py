@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmdyno.cli.help import Command
 from llmdyno.cli.options import AsJson, Text, command, option
 from llmdyno.cli.output import print_json, print_line, say
 from llmdyno.errors import InterruptError, UsageError
@@ -95,7 +96,7 @@ def _compare_last(found: "Sequence[Entry]") -> None:
     raise typer.Exit(status if isinstance(status, int) else 0)
 
 
-@runs_app.command(name="tag")
+@runs_app.command(cls=Command, name="tag")
 @command()
 def tag_(
     run: Annotated[str, typer.Argument(help="A run or study: its folder or id.")],
@@ -111,7 +112,7 @@ def tag_(
     print_line(f"{folder.name}  {', '.join(tags) or 'no tag'}")
 
 
-@runs_app.command()
+@runs_app.command(cls=Command)
 @command()
 def prune(
     keep: Annotated[
@@ -168,7 +169,7 @@ def _ask(question: str) -> None:
         raise InterruptError("nothing was removed.")
 
 
-@runs_app.command()
+@runs_app.command(cls=Command)
 @command()
 def export(
     file: Annotated[
@@ -179,7 +180,7 @@ def export(
     since: Since = None,
     tag: Tag = None,
 ) -> None:
-    """Write runs and studies to one archive, or their figures to a table."""
+    """Write runs and studies to an archive, or a table."""
     from llmdyno.results import bundled, catalog
     from llmdyno.terminal.lists import sizes
 

@@ -4,9 +4,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from llmdyno.cli.flags import Given, study_flags, study_spec
+from llmdyno.cli.help import Command
 from llmdyno.cli.options import AsJson, ContainerName, Port, Sets, Text, command, option
 from llmdyno.cli.output import print_json, print_line, say, terminate_as_interrupt
 from llmdyno.errors import UsageError
@@ -21,8 +23,17 @@ if TYPE_CHECKING:
 
 
 def stack_flags(*names: str) -> list[Field]:
-    """Return the flags of these names that a command shares with `dyno tune`."""
-    return [field for field in study_flags() if field.name in names]
+    """Return the flags of these names that a command shares with `dyno tune`, which takes several.
+
+    What serves takes one engine and one front.
+    """
+    return [
+        msgspec.structs.replace(field, flag=msgspec.structs.replace(field.flag, metavar="NAME"))
+        if field.name in {"engine", "front"}
+        else field
+        for field in study_flags()
+        if field.name in names
+    ]
 
 
 @command(stack_flags("engine", "model"))
@@ -83,7 +94,7 @@ def artifacts_top(context: typer.Context, json: AsJson = False) -> None:
         artifacts_list(json=json)
 
 
-@artifacts_app.command(name="list")
+@artifacts_app.command(cls=Command, name="list")
 @command()
 def artifacts_list(json: AsJson = False) -> None:
     """List what was built, last used first."""
@@ -96,7 +107,7 @@ def artifacts_list(json: AsJson = False) -> None:
         show_artifacts(rows, sys.stdout)
 
 
-@artifacts_app.command()
+@artifacts_app.command(cls=Command)
 @command()
 def remove(ids: Annotated[list[str], typer.Argument(help="Ids, or beginnings of ids.")]) -> None:
     """Remove the artifacts of these ids."""
@@ -106,14 +117,20 @@ def remove(ids: Annotated[list[str], typer.Argument(help="Ids, or beginnings of 
         print_line(name)
 
 
-@artifacts_app.command(short_help="Remove damaged, left over and old artifacts.")
+@artifacts_app.command(cls=Command, short_help="Remove damaged, left over and old artifacts.")
 @command()
 def prune(
     older_than: Annotated[
-        Text, option("--older-than", help="Also remove what was not used for this long, e.g. 30d.")
+        Text,
+        option(
+            "--older-than",
+            help="Also remove what was not used for this long, e.g. 30d.",
+            metavar="TIME",
+        ),
     ] = None,
     keep: Annotated[
-        int | None, option("--keep", help="Also remove all but this many, those used last.")
+        int | None,
+        option("--keep", help="Also remove all but this many, those used last.", metavar="N"),
     ] = None,
     all_: Annotated[bool, option("--all", help="Remove everything.")] = False,
 ) -> None:
@@ -136,7 +153,9 @@ def prune(
 def serve(
     given: Given,
     settings: Sets = None,
-    host: Annotated[str, option("--host", help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[
+        str, option("--host", help="Address to listen on.", metavar="ADDRESS")
+    ] = "127.0.0.1",
     port: Port = 8000,
     container: ContainerName = "none",
 ) -> None:

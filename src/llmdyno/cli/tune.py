@@ -34,6 +34,9 @@ _NOTHING = (
 )
 
 
+_STUDY = "Study"  # the heading of how it is begun
+
+
 @command(study_flags())
 def tune(
     given: Given,
@@ -42,19 +45,31 @@ def tune(
     ] = None,
     settings: Annotated[
         list[str] | None,
-        option("--set", help="Set a knob of the baseline; may be repeated.", metavar="KNOB=VALUE"),
+        option(
+            "--set",
+            help="Set a knob of the baseline; may be repeated.",
+            metavar="KNOB=VALUE",
+            heading="Server",
+        ),
     ] = None,
     quick: Annotated[
-        bool, option("--quick", help="Use a profile for two CPU cores and about seven minutes.")
+        bool,
+        option(
+            "--quick",
+            help="Use a profile for two CPU cores and about seven minutes.",
+            heading=_STUDY,
+        ),
     ] = False,
     resume: Annotated[
-        Text, option("--resume", help="Go on with a stopped study.", metavar="STUDY")
+        Text,
+        option("--resume", help="Go on with a stopped study.", metavar="STUDY", heading=_STUDY),
     ] = None,
     elsewhere: Annotated[
         bool,
         option(
             "--elsewhere",
             help="Resume though the engine's version, a driver or the machine has changed.",
+            heading=_STUDY,
         ),
     ] = False,
     store_url: Annotated[
@@ -64,12 +79,17 @@ def tune(
             help="Run the trials on other hosts, --parallel of them, that do `dyno worker` with"
             " the same URL; the password comes from PGPASSWORD or PGPASSFILE.",
             metavar="postgresql+psycopg://USER@HOST/DATABASE",
+            heading=_STUDY,
         ),
     ] = None,
     dashboard: Dashboard = None,
     dry_run: Annotated[
         bool,
-        option("--dry-run", help="Show the plan and what it costs; start nothing, write nothing."),
+        option(
+            "--dry-run",
+            help="Show the plan and what it costs; start nothing, write nothing.",
+            heading=_STUDY,
+        ),
     ] = False,
     out: Out = None,
     json: AsJson = False,

@@ -1,5 +1,6 @@
 """README.md of a bundle: what it serves, how to start it, and the figures that speak for it."""
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +11,9 @@ from llmdyno.deploy.kubernetes import CLAIM_GIB
 from llmdyno.deploy.plan import BundlePlan
 from llmdyno.deploy.script import BUILD
 from llmdyno.knobs import show
-from llmdyno.results import conclusions, findings, verdicts
+from llmdyno.results import conclusions, findings, titles, verdicts
+from llmdyno.results.documents import level_name, short_loads
+from llmdyno.results.slo import HEADLINES, parse_objective, read_stat
 from llmdyno.units import counted
 
 
@@ -60,12 +63,12 @@ def _ways(plan: BundlePlan, files: tuple[str, ...]) -> list[str]:
             "    HOST=0.0.0.0 ./serve.sh             # for everybody who can reach this machine"
         )
     if "compose.yaml" in files:
-        ways.append("    docker compose up --wait            # on this machine's loopback")
+        ways.append(f"{'    docker compose up --wait':<39} # on this machine's loopback")
     if "kubernetes.yaml" in files:
         image = plan.image
         if image is not None and image.made:
             ways.append(
-                f"    docker build -t {plan.image_name} .    # push it, and name it in"
+                f"{f'    docker build -t {plan.image_name} .':<39} # push it, and name it in"
                 " kubernetes.yaml"
             )
         if plan.secrets:
@@ -94,7 +97,23 @@ def _ways(plan: BundlePlan, files: tuple[str, ...]) -> list[str]:
         notes.append(
             f"{_listed(tuple(checked))}: checked against the published schemas, not run by us."
         )
-    return ["## To serve it", "\n".join(ways), *notes]
+    return ["## To serve it", "\n".join(ways), *notes, *_check(plan, files)]
+
+
+def _check(plan: BundlePlan, files: tuple[str, ...]) -> list[str]:
+    """Return what asks the server whether it is up, and for an answer."""
+    url = f"http://127.0.0.1:{plan.port}"
+    lines = [f"    curl -f {url}{plan.launch.health_path}    # succeeds once it is up"]
+    if plan.launch.probe is not None:
+        path, body = plan.launch.probe
+        said = shlex.join(
+            ("curl", f"{url}{path}", "-H", "Content-Type: application/json", "-d", json.dumps(body))
+        )
+        lines.append(f"    {said}")
+    if "kubernetes.yaml" in files:
+        forward = f"kubectl port-forward service/{plan.name} {plan.port}:{plan.port}"
+        lines.insert(0, f"    {forward}    # brings a cluster's server here, first")
+    return ["## Whether it works", "\n".join(lines)]
 
 
 def _figures(study: Mapping[str, Any]) -> str:
@@ -108,10 +127,10 @@ def _figures(study: Mapping[str, Any]) -> str:
     found = verdicts.confirmed(study)
     if findings.stands(study):
         once = f"One run of the baseline, which is served, at each level{_compared(study)}:"
-        table = _table(("",), [before])
+        table = _table(("",), [before], str(study.get("objective") or ""))
     else:
         once = "One run of each config at each level:"
-        table = _table(("before", "after"), [before, after])
+        table = _table(("before", "after"), [before, after], str(study.get("objective") or ""))
     gain = f", {found.times}" if found.times else ""
     if conclusions.stands_alone(study):
         verdict = conclusions.conclusion(study)
@@ -137,16 +156,21 @@ def _compared(study: Mapping[str, Any]) -> str:
     return f"; {counted(tried, 'trial')} {were} compared with it, in one run each" if tried else ""
 
 
-def _table(names: tuple[str, ...], sides: Sequence[Mapping[str, Any]]) -> list[str]:
+def _table(names: tuple[str, ...], sides: Sequence[Mapping[str, Any]], objective: str) -> list[str]:
     """Return a row for each level, with the columns of each side under its name."""
-    heads = ["users"]
-    for what, unit in (("tokens/s", ""), ("TTFT p50", ", ms")):
+    columns = [(HEADLINES[0], "tokens/s", ""), (HEADLINES[1], "TTFT p50", ", ms")]
+    if objective and (sought := parse_objective(objective)) not in HEADLINES:
+        unit = titles.unit(objective)
+        columns.append((sought, titles.title(objective), f", {unit}" if unit else ""))
+    head, short = short_loads(sides[0]["summary"]["levels"])
+    heads = [head]
+    for _, what, unit in columns:
         heads += [f"{what} {names[0]}".rstrip() + unit, *names[1:]]
     rows = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for levels in zip(*(side["summary"]["levels"] for side in sides), strict=False):
-        cells = [str(levels[0]["users"] or levels[0]["arrival"])]
-        for metric, stat in (("token_rate", "mean"), ("ttft_ms", "p50")):
-            cells += [_number(level[metric][stat]) for level in levels]
+        cells = [short[level_name(levels[0])]]
+        for one, _, _ in columns:
+            cells += [_number(read_stat(level, one.metric, one.stat)) for level in levels]
         rows.append("| " + " | ".join(cells) + " |")
     return rows
 

@@ -37,6 +37,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             "Model: a well-known name or hub id, a folder with config.json, or such a file.",
             ("-m",),
             default="must be given",
+            heading="Server",
         ),
     ] = ""
     gpu: Annotated[
@@ -54,7 +55,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         Flag(NAMES, "Engines to predict.", name="engine", metavar="NAME[,NAME...]"),
     ] = ("vllm",)
-    isl: Annotated[Lengths, Flag(LENGTHS, "Input tokens.")] = Lengths("fixed", 1000)
+    isl: Annotated[Lengths, Flag(LENGTHS, "Input tokens.", heading="Load")] = Lengths("fixed", 1000)
     osl: Annotated[Lengths, Flag(LENGTHS, "Output tokens.")] = Lengths("fixed", 200)
     users: Annotated[
         tuple[int, ...],
@@ -115,6 +116,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             TEXTS,
             "Calibrate on what was measured; may be repeated.",
             name="from",
+            heading="Prediction",
             metavar="STUDY|RUN|CSV",
         ),
     ] = ()
@@ -134,10 +136,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             "Price of one GPU an hour, e.g. 3.50/h, or of each: h200=3.5/h,h100=2.4/h; what a"
             " million tokens cost.",
             name="price",
+            heading="Cost",
             metavar="PRICE/h|GPU=PRICE/h[,...]",
         ),
     ] = None
-    seed: Annotated[int, Flag(WHOLE, "Seed of lengths and arrivals.")] = 0
+    seed: Annotated[int, Flag(WHOLE, "Seed of lengths and arrivals.", heading="Load")] = 0
 
     def __post_init__(self) -> None:
         if not self.model:

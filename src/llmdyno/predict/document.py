@@ -219,7 +219,11 @@ def proof(plan: Plan, chosen: Predicted, base: Mapping[str, Value]) -> list[str]
     """Return the words of the command that would prove it on the GPU."""
     site = chosen.option.site
     words = ["dyno", "tune", "--engine", site.engine, "--model", plan.model]
-    words += ["-c", ",".join(str(count) for count in study_users(plan, chosen))]
+    rates = _study_rates(plan, chosen)
+    if rates:
+        words += ["--request-rate", ",".join(rates), "--objective", _latency(plan)]
+    else:
+        words += ["-c", ",".join(str(count) for count in study_users(plan, chosen))]
     words += [word for name, value in _prompts(site).items() for word in (f"--{name}", value)]
     if plan.slos:
         words += ["--slo", _slos_of_a_copy(plan, chosen)]
@@ -249,12 +253,41 @@ def _prompts(site: Site) -> dict[str, str]:
 def study_users(plan: Plan, chosen: Predicted) -> Sequence[int]:
     """Return the users of a study, which has one server: those of the plan's busiest copy.
 
-    For request rates they are as many as would be under way.
+    For request rates with which no copy keeps up they are as many as would be under way.
     """
     if plan.rates:
         parts = parts_of(chosen.option.setup)
         return sorted({max(1, math.ceil(one.running_mean * parts)) for one in chosen.forecasts})
     return sorted({-(-users // chosen.option.copies) for users, _ in plan.levels if users})
+
+
+def _study_rates(plan: Plan, chosen: Predicted) -> list[str]:
+    """Return the request rates of a study: those of a copy, with which it keeps up; or none.
+
+    Beyond them a queue grows, whatever is set.
+    """
+    if plan.users:
+        return []
+    rows = zip(plan.levels, chosen.kept_up, strict=True)
+    kept = {rate / chosen.option.copies for (_, rate), keeps_up in rows if rate and keeps_up}
+    return [f"{rate:.6g}" for rate in sorted(kept)]
+
+
+def _latency(plan: Plan) -> str:
+    """Return what a study at a rate makes better: the first latency that an SLO is on."""
+    asked = (
+        f"{slo.metric.removesuffix('_ms')}:{slo.stat}"
+        for slo in plan.slos
+        if slo.metric.endswith("_ms")
+    )
+    return next(asked, "ttft:p99")
+
+
+def _load_lines(plan: Plan, chosen: Predicted) -> list[str]:
+    rates = _study_rates(plan, chosen)
+    if not rates:
+        return [f"users = {list(study_users(plan, chosen))}"]
+    return [f"request_rate = [{', '.join(rates)}]", f"objective = {_toml_value(_latency(plan))}"]
 
 
 def _slos_of_a_copy(plan: Plan, chosen: Predicted) -> str:
@@ -282,7 +315,7 @@ def toml(plan: Plan, chosen: Predicted, base: Mapping[str, Value]) -> str:
         f"engine = {_toml_value(site.engine)}",
         *(f"# {sentence}." for sentence in [needs_id(plan.model)] if sentence),
         f"model = {_toml_value(plan.model)}",
-        f"users = {list(study_users(plan, chosen))}",
+        *_load_lines(plan, chosen),
         *(f"{name} = {_toml_value(value)}" for name, value in _prompts(site).items()),
     ]
     if site.workload is not None and site.workload.prefix_share is not None:

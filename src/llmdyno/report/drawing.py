@@ -113,7 +113,7 @@ def level_axis(material: Material) -> alt.X:
     )
     # Labels are the level's name less its unit, which the axis's title says once.
     label = "replace(datum.label, / users?/, '')" if closed else "datum.label"
-    title = "Users" if closed else None
+    title = "Users" if closed else "Load"
     return alt.X("level:N", sort=None, axis=alt.Axis(title=title, labelExpr=label))
 
 

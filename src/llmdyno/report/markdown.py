@@ -27,7 +27,9 @@ def set_page(page: Page, assets: Path, link: str) -> str:
     Raises:
         StorageError: a file cannot be written.
     """
-    parts = [f"# {_text(page.verdict.sentence)}", _text(page.subtitle)]
+    verdict = page.verdict
+    parts = [f"# {_text(verdict.heading or verdict.sentence)}", _text(verdict.rest)]
+    parts.append(_text(page.subtitle))
     if page.warnings:
         parts += ["**These runs are not alike:**", _list(page.warnings)]
     for section in page.sections:

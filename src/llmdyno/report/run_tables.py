@@ -12,7 +12,7 @@ from llmdyno.report import documents
 from llmdyno.report.documents import Document, Run
 from llmdyno.report.side_tables import client_verdict
 from llmdyno.report.tables import Cell, Column, Kind, Row, Table, Tone, met_cell
-from llmdyno.results import metrics, study_doubts, wording
+from llmdyno.results import metrics, study_doubts, titles, wording
 from llmdyno.results.metrics import BY_NAME, Metric
 
 Path = tuple[Metric, str]  # a metric and the statistic of it that is shown
@@ -210,10 +210,11 @@ def objectives(runs: tuple[Run, ...]) -> Table | None:
 
 
 def _slo_value(slo: Document) -> str:
-    at_least = documents.number(slo, "at_least")
+    at_least, unit = documents.number(slo, "at_least"), titles.unit(documents.text(slo, "expr"))
     if documents.number(slo, "value") is None and at_least is not None:
-        return f"≥ {wording.significant(at_least)}"
-    value = wording.significant(documents.number(slo, "value"))
+        return f"≥ {wording.significant(at_least)} {unit}".rstrip()
+    measured = documents.number(slo, "value")
+    value = f"{wording.significant(measured)}{f' {unit}' if measured is not None else ''}".rstrip()
     if (share := documents.number(slo, "failed_share")) is not None:
         return f"{value}, but {100 * share:.3g} % of the requests failed"
     return value
@@ -234,9 +235,9 @@ def facts(runs: tuple[Run, ...], field: str, caption: str) -> Table | None:
         rows.append(
             Row(heads=((name, 1),), cells=tuple(Cell(value) for value in values), tone=tone)
         )
-    titles = ["Value"] if alike else [run.name for run in runs]
+    heads = ["Value"] if alike else [run.name for run in runs]
     columns: list[Column] = [("Fact", "text")]
-    columns += [(title, "text") for title in titles]
+    columns += [(head, "text") for head in heads]
     same = " (the same in both runs)" if alike and len(runs) > 1 else ""
     return Table(caption=caption + same, columns=tuple(columns), rows=tuple(rows))
 

@@ -91,14 +91,13 @@ def trials(study: Document) -> Table | None:
     ]
     if not rows:
         return None
-    objective = documents.text(study, "objective") or "the objective's"
     return Table(
-        caption=f"All trials; the value is {objective}. Below each stands what it sets otherwise"
+        caption="All trials, with the objective's value. Below each stands what it sets otherwise"
         " than the baseline.",
         columns=(
             ("Trial", "text"),
             ("State", "text"),
-            ("Value", "number"),
+            (titles.with_unit(documents.text(study, "objective")) or "Value", "number"),
             ("SLOs", "text"),
             ("Held back by", "text"),
             ("Build", "number"),
@@ -174,15 +173,14 @@ def confirmation_runs(study: Document) -> Table | None:
     ]
     if not rows:
         return None
-    objective = documents.text(study, "objective") or "the objective's"
     return Table(
-        caption=f"The runs of the pairs, in order; the value is {objective}",
+        caption="The runs of the pairs, in order, with the objective's value",
         columns=(
             ("Run", "text"),
             ("Pair", "number"),
             ("Arm", "text"),
             ("State", "text"),
-            ("Value", "number"),
+            (titles.with_unit(documents.text(study, "objective")) or "Value", "number"),
         ),
         rows=tuple(rows),
         folded=True,

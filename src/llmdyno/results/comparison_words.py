@@ -152,7 +152,8 @@ def value(row: Row, side: Literal["before", "after"]) -> str:
         return wording.ABSENT
     if metric.unit == "ms":
         return wording.milliseconds(found)
-    return f"{wording.significant(found)} {metric.unit}".strip()
+    # A sum of money is in whatever currency the price was.
+    return f"{wording.significant(found)} {'' if metric.needs_price else metric.unit}".strip()
 
 
 def bare(row: Row, side: Literal["before", "after"]) -> str:

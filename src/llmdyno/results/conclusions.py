@@ -210,7 +210,7 @@ def remarks(study: Document) -> list[str]:
     found += [text(one, "text") for one in items(study, "doubts") if text(one, "code") in beside_it]
     beside = texts(study, "beside")
     if beside:
-        found.append(f"Another study ran on this machine meanwhile: {', '.join(beside)}.")
+        found.append(f"{wording.studies_beside(beside)}.")
     return [one for one in found if one]
 
 

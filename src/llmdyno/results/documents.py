@@ -7,7 +7,7 @@ there is and never fails over what there is not.
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from llmdyno.units import counted
@@ -77,6 +77,19 @@ def level_name(level: Document) -> str:
         return ("level" if users is None else counted(users, "user")) + label
     pace = f"{arrival} arrivals" if rate is None else f"{arrival} {rate:g}/s"
     return pace + (f", {counted(users, 'user')}" if users is not None else "") + label
+
+
+def short_loads(levels: Iterable[Document]) -> tuple[str, dict[str, str]]:
+    """Return the head of a column of loads, with its unit, and each level's name to its cell."""
+    found = list(levels)
+    head = "requests/s" if any(level.get("rate") is not None for level in found) else "users"
+    cells = {}
+    for level in found:
+        load = level.get("rate") if head == "requests/s" else level.get("users")
+        cells[level_name(level)] = (
+            f"{load:g}" if load is not None else str(level.get("arrival") or "closed")
+        )
+    return head, cells
 
 
 def levels(summary: Document) -> dict[str, Document]:

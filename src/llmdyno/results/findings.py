@@ -22,7 +22,7 @@ from llmdyno.results.documents import (
     texts,
 )
 from llmdyno.results.proportions import NOT_SHOWN, judged
-from llmdyno.results.slo import HEADLINES
+from llmdyno.results.slo import HEADLINES, parse_objective, read_stat
 from llmdyno.units import counted
 
 Tone = Literal["better", "same", "worse", "open"]
@@ -54,10 +54,16 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found, in a sentence, and the tone in which a page sets it."""
+    """What was found, in a sentence, and the tone in which a page sets it.
+
+    A page has the heading, and below it the rest of the sentence; where there is no heading, the
+    sentence is one.
+    """
 
     sentence: str
     tone: Tone
+    heading: str = ""
+    rest: str = ""
 
 
 def stands(study: Document) -> bool:
@@ -73,20 +79,21 @@ def verdict(study: Document) -> Verdict:
         said = conclusions.conclusion(study)
         if not said.startswith(conclusions.NO_DIFFERENCE):
             return Verdict(sentence=said, tone="open")
-        return Verdict(sentence=_with_rest(STANDS, study), tone="same")
+        return _verdict(STANDS, study, "same")
     found = verdicts.confirmed(study)
     told = changes(study)
     if is_decided(study):
         at = f"at {level_of(study)} " if level_of(study) else ""
         compared = f"compared was {conclusions.compared(study)}" if found.stays else ""
-        beside = [f"; {one}" for one in (found.stays, compared, found.pairs_moved) if one]
-        said = f"{found.opening}: {at}{told[0].said}{''.join(beside)}."
+        said = f"{found.opening}: {at}{told[0].said}"
         if found.word == "no difference":
             said = said.replace(f" {NOT_SHOWN}", "")
-        return Verdict(sentence=_with_rest(said, study), tone=_TONES[found.word])
+        said += f"; {found.stays}." if found.stays else "."
+        clauses = [one for one in (compared, found.pairs_moved) if one]
+        return _verdict(said, study, _TONES[found.word], clauses)
     if part(study, "best") and stands(study):
-        return Verdict(sentence=_with_rest(STANDS, study), tone="same")
-    return Verdict(sentence=_with_rest(_unconfirmed(study, told), study), tone="open")
+        return _verdict(STANDS, study, "same")
+    return _verdict(_unconfirmed(study, told), study, "open")
 
 
 def key_findings(study: Document, changed: Sequence[str]) -> list[str]:
@@ -142,10 +149,24 @@ def _of_the_baseline(study: Document) -> str:
     best = conclusions.best_so_far(study)
     if rate is None:
         return f"{said}. {best}".rstrip()
+    at, asked = f" at {level_of(study)}", text(study, "objective")
+    sought = "" if not asked or parse_objective(asked) in HEADLINES else _sought(asked, level)
+    said += f", whose {sought}{at}; it" if sought else ", which"
     return (
-        f"{said}, which gives {wording.significant(rate)} tok/s at {level_of(study)}, with a median"
+        f"{said} gives {wording.significant(rate)} tok/s{'' if sought else at}, with a median"
         f" time to first token of {wording.milliseconds(first)}. {best}"
     ).rstrip()
+
+
+def _sought(objective: str, level: Document) -> str:
+    """Say what an objective comes to at a level: "goodput is 2.40 req/s"; empty: nothing."""
+    asked = parse_objective(objective)
+    value, unit = read_stat(level, asked.metric, asked.stat), titles.unit(objective)
+    if value is None:
+        return ""
+    written = wording.significant(value)
+    said = wording.milliseconds(value) if unit == "ms" else f"{written} {unit}".rstrip()
+    return f"{titles.in_words(objective)} is {said}"
 
 
 def how_sure(study: Document) -> str:
@@ -319,9 +340,23 @@ def _unconfirmed(study: Document, told: Sequence[Change]) -> str:
     return f"Not confirmed: in {_runs_told(study)}, {_joined([one.said for one in told])}. {doubt}"
 
 
-def _with_rest(said: str, study: Document) -> str:
-    rest = (said, conclusions.passed_over(study), conclusions.of_slo(study))
-    return " ".join(one for one in rest if one)
+def _verdict(said: str, study: Document, tone: Tone, clauses: Sequence[str] = ()) -> Verdict:
+    """Return a verdict with who else looked good, and who meets the SLOs.
+
+    Args:
+        said: the heading, a sentence.
+        study: its document.
+        tone: of the page.
+        clauses: of that sentence; a page has them below the heading.
+    """
+    rest = [one for one in (conclusions.passed_over(study), conclusions.of_slo(study)) if one]
+    below = [f"{one[0].upper()}{one[1:]}." for one in clauses]
+    return Verdict(
+        sentence=" ".join(["; ".join([said.removesuffix("."), *clauses]) + ".", *rest]),
+        tone=tone,
+        heading=said,
+        rest=" ".join([*below, *rest]),
+    )
 
 
 def _joined(clauses: Sequence[str]) -> str:

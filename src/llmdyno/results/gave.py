@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 
+from llmdyno.results import verdicts
 from llmdyno.results.catalog import Entry
 from llmdyno.results.documents import Document, items, part, text
-from llmdyno.units import counted
 
 
 class Gave(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +50,6 @@ def gave(found: Sequence[Entry], owner: str, knob: str) -> list[Gave]:
 
 def _row(name: str, study: Document, row: Document) -> Gave:
     pairs, matters = row.get("pairs"), row.get("matters")
-    users = part(study, "confirmation").get("level")
     return Gave(
         study=name,
         engine=text(study, "engine"),
@@ -58,7 +57,7 @@ def _row(name: str, study: Document, row: Document) -> Gave:
         front=text(study, "front"),
         model=text(study, "model"),
         hardware=_hardware(part(study, "environment")),
-        level=counted(users, "user") if isinstance(users, int | float) else "its arrival rate",
+        level=verdicts.confirmed(study).level or "its arrival rate",
         before=row.get("from"),
         after=row.get("to"),
         effect={key: one for key, one in part(row, "effect").items() if isinstance(one, Mapping)},

@@ -249,7 +249,7 @@ BY_NAME: dict[str, Metric] = {
         ),
         Metric(
             name="cost_per_million_output",
-            short="cost a million output tokens",
+            short="cost per million output tokens",
             title="Cost of a million output tokens",
             unit="currency",
             better="lower",
@@ -265,7 +265,7 @@ BY_NAME: dict[str, Metric] = {
         ),
         Metric(
             name="cost_per_million_total",
-            short="cost a million tokens",
+            short="cost per million tokens",
             title="Cost of a million tokens, input and output",
             unit="currency",
             better="lower",
@@ -334,6 +334,7 @@ BY_NAME: dict[str, Metric] = {
             observe=observations.at_last_token(observations.delay_of_request),
             of_request=observations.delay_of_request,
             rests_on=frozenset({"due time"}),
+            lateness=(),  # it is the client's own lateness, where no slot is waited for
         ),
     )
 }

@@ -237,8 +237,8 @@ def _about_the_machine(study: Document) -> list[Doubt]:
         found.append(_of_study("another-place", f"{said}."))
     beside = texts(study, "beside")
     if beside:
-        said = f"Another study ran on this machine at the same time: {', '.join(beside)}."
-        found.append(_of_study("studies-beside", f"{said} Each measured the other's load."))
+        said = f"{wording.studies_beside(beside)}. Each measured the other's load."
+        found.append(_of_study("studies-beside", said))
     devices = texts(study, "lanes", "devices")
     if devices and devices[0].startswith("host "):
         said = (

@@ -51,6 +51,12 @@ def unit(name: str) -> str:
     return metric.unit if metric else ""
 
 
+def with_unit(name: str) -> str:
+    """Return the title of a column or an axis: "TTFT p99, ms"; empty for no name."""
+    of_unit = unit(name)
+    return f"{title(name)}, {of_unit}" if of_unit else title(name)
+
+
 def lower_is_better(name: str) -> bool | None:
     """Tell whether lower is better for the metric that a name begins with; None: not known."""
     metric = metric_of(name)

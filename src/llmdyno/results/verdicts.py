@@ -10,14 +10,13 @@ from typing import Any, Literal
 import msgspec
 
 from llmdyno.results import wording
-from llmdyno.results.documents import Document, interval, number, part, text, texts
+from llmdyno.results.documents import Document, interval, level_name, number, part, text, texts
 from llmdyno.results.slo import HEADLINES
 from llmdyno.results.titles import title, unit
 from llmdyno.units import counted
 
 Word = Literal["better", "worse", "no difference", "not confirmed"]
 
-TRACE_LEVEL = "trace arrivals"  # where a study's load is a trace's own
 
 # Where the whole interval of what decides is so near 1, the two are shown to be equal.
 EQUAL_WITHIN = 0.01
@@ -271,10 +270,19 @@ def confirmed(study: Document) -> Confirmed:
 
 
 def _level(confirmation: Document) -> str:
-    if text(confirmation, "arrival") == "trace":
-        return TRACE_LEVEL
-    users = number(confirmation, "level")
-    return "" if users is None else counted(users, "user")
+    arrival, load = text(confirmation, "arrival") or "closed", number(confirmation, "level")
+    return "" if load is None and arrival != "trace" else named_level(arrival, load)
+
+
+def named_level(arrival: str, load: float | None) -> str:
+    """Return what a summary calls the level of a load: "10 users", "poisson 2/s".
+
+    Args:
+        arrival: when requests are due.
+        load: users of a closed loop, requests per second of an open one; None: a trace has neither.
+    """
+    key = "users" if arrival == "closed" else "rate"
+    return level_name({"arrival": arrival, key: load})
 
 
 def told(ratio: Document, of_unit: str) -> str:

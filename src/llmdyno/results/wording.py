@@ -86,3 +86,20 @@ def with_interval(
 def listed(names: Sequence[str]) -> str:
     """Return names as a sentence has them: "a", "a and b", "a, b and c"."""
     return " and ".join(one for one in (", ".join(names[:-1]), *names[-1:]) if one)
+
+
+_NAMED = 3  # studies that a sentence names; more are counted
+
+
+def studies_beside(beside: Sequence[str]) -> str:
+    """Say which other studies ran on the machine: "Another study ran on this machine: a".
+
+    Args:
+        beside: a study each, its folder's name with the process.
+    """
+    if len(beside) == 1:
+        return f"Another study ran on this machine at the same time: {beside[0]}"
+    names = list(dict.fromkeys(one.partition(" (process ")[0] for one in beside))
+    more = [f"{len(names) - _NAMED} more"] if len(names) > _NAMED else []
+    said = ", ".join([*names[:_NAMED], *more])
+    return f"{len(beside)} other studies ran on this machine at the same time: {said}"

@@ -30,7 +30,11 @@ REPEATS_MAX = 10  # with --repeat-until and no --repeat
 UNTIL_BUDGET_S = 600.0
 
 SLOS = Flag(
-    parsed(parse_slos), "Thresholds, e.g. 'ttft:p99<2s,tpot:p95<50ms'.", ("--goodput",), name="slo"
+    parsed(parse_slos, "SLO[,SLO...]", several=True),
+    "Thresholds, e.g. 'ttft:p99<2s,tpot:p95<50ms'.",
+    ("--goodput",),
+    name="slo",
+    heading="Goal",
 )
 
 
@@ -38,7 +42,7 @@ PRICE_PER_H = Flag(
     PRICE,
     "Price of the server an hour, e.g. 3.50/h: what a million tokens cost.",
     name="price",
-    metavar="PRICE/h",
+    heading="Cost",
 )
 
 
@@ -46,7 +50,14 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     """One benchmark of one server, over all levels."""
 
     url: Annotated[
-        str, Flag(TEXT, "URL of the server, with or without a path.", ("--base-url", "--target"))
+        str,
+        Flag(
+            TEXT,
+            "URL of the server, with or without a path.",
+            ("--base-url", "--target"),
+            metavar="URL",
+            heading="Server",
+        ),
     ]
     endpoint: Annotated[
         str,
@@ -79,18 +90,20 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     load: Load = Load()
     workload: Workload = Workload()
     slos: Annotated[tuple[Slo, ...], SLOS] = ()
-    repeat: Annotated[int, Flag(WHOLE, "Rounds: how often all levels are run.")] = 1
-    repeat_until: Annotated[
-        float | None,
-        Flag(SHARE, "Stop repeating once each token rate is known to this, e.g. 2%."),
-    ] = None
     until: Annotated[bool, Flag(TRUTH, "Search the highest load that meets the SLOs.")] = False
     until_budget_s: Annotated[
         float, Flag(SECONDS, "Time in which the levels of that search end, about 20.")
     ] = UNTIL_BUDGET_S
+    repeat: Annotated[
+        int, Flag(WHOLE, "Rounds: how often all levels are run.", heading="Repeats")
+    ] = 1
+    repeat_until: Annotated[
+        float | None,
+        Flag(SHARE, "Stop repeating once each token rate is known to this, e.g. 2%."),
+    ] = None
     workers: Annotated[
         int | Literal["auto"],
-        Flag(COUNT_OR_AUTO, "Processes that share a level: a number or auto."),
+        Flag(COUNT_OR_AUTO, "Processes that share a level: a number or auto.", heading="Client"),
     ] = 1
     ray: Annotated[
         str, Flag(TEXT, "Ray cluster on whose machines they run.", metavar="ADDRESS")
@@ -100,10 +113,17 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
         bool, Flag(TRUTH, "Cross-check with the server's own metrics, if it has any.")
     ] = True
     metrics_url: Annotated[
-        str, Flag(TEXT, "Page of the server's metrics.", default="the usual one of such a server")
+        str,
+        Flag(
+            TEXT,
+            "Page of the server's metrics.",
+            metavar="URL",
+            default="the usual one of such a server",
+        ),
     ] = ""
     ca_cert: Annotated[
-        str | None, Flag(TEXT, "PEM file of certificates to trust.", metavar="FILE")
+        str | None,
+        Flag(TEXT, "PEM file of certificates to trust.", metavar="FILE", heading="Connection"),
     ] = None
     insecure: Annotated[bool, Flag(TRUTH, "Do not check the server's certificate.")] = False
     client_cert: Annotated[
@@ -138,7 +158,13 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
 
     price_per_h: Annotated[float | None, PRICE_PER_H] = None
     note: Annotated[
-        str, Flag(TEXT, "A note that is kept with the results, e.g. 'after the driver update'.")
+        str,
+        Flag(
+            TEXT,
+            "A note that is kept with the results, e.g. 'after the driver update'.",
+            metavar="TEXT",
+            heading="Results",
+        ),
     ] = ""
 
     def __post_init__(self) -> None:

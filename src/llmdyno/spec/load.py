@@ -28,7 +28,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
     users: Annotated[
         tuple[int, ...],
-        Flag(COUNTS, "Users, one level each.", ("-c", "--concurrency"), metavar="N[,N...]"),
+        Flag(COUNTS, "Users, one level each.", ("-c", "--concurrency"), heading="Load"),
     ] = (10, 50, 100)
     rates: Annotated[
         tuple[float, ...],
@@ -36,8 +36,6 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
             RATES,
             "Requests per second of an open loop, one level each.",
             name="request_rate",
-            metavar="R[,R...]",
-            tune="never",
         ),
     ] = ()
     arrival: Annotated[
@@ -46,16 +44,16 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
             TEXT,
             f"When requests are due: {', '.join(ARRIVALS)}.",
             default="closed; poisson with --request-rate",
-            tune="never",
+            tune="file",
         ),
     ] = "closed"
     burstiness: Annotated[
         float | None,
-        Flag(NUMBER, "Shape of gamma arrivals; below 1 is burstier than Poisson.", tune="never"),
+        Flag(NUMBER, "Shape of gamma arrivals; below 1 is burstier than Poisson.", tune="file"),
     ] = None
     max_concurrency: Annotated[
         int | None,
-        Flag(WHOLE, "Most requests in flight at once in an open loop.", tune="never"),
+        Flag(WHOLE, "Most requests in flight at once in an open loop.", tune="file"),
     ] = None
     time_scale: Annotated[
         float, Flag(NUMBER, "Speed of a trace: 2 replays it twice as fast.", tune="never")
@@ -181,6 +179,24 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
         if self.arrival == "trace":
             return (self.time_scale,)
         return self.rates if self.is_open else self.users
+
+    @property
+    def has_own_times(self) -> bool:
+        """Whether a trace says when requests come, so that it has neither users nor a rate."""
+        return self.arrival == "trace"
+
+    @property
+    def highest(self) -> float:
+        """The largest load: users of a closed loop, requests per second of an open one."""
+        return max(self.points)
+
+    def alone(self, point: float) -> "Load":
+        """Return this load with one of its levels alone; a trace has but one."""
+        if self.has_own_times:
+            return self
+        if self.is_open:
+            return msgspec.structs.replace(self, rates=(point,))
+        return msgspec.structs.replace(self, users=(int(point),))
 
     @property
     def is_open(self) -> bool:

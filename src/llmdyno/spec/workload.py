@@ -14,9 +14,10 @@ CHAT_OUTPUT_TOKENS = 512  # the most a chat answer may take, as in the 2024 clie
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked; the workload of that name checks what else it needs (`workload.check`)."""
 
-    name: Annotated[str, Flag(TEXT, "What is asked", name="workload", plugins="workload.kinds")] = (
-        "chat"
-    )
+    name: Annotated[
+        str,
+        Flag(TEXT, "What is asked", name="workload", plugins="workload.kinds", heading="Workload"),
+    ] = "chat"
     dataset: Annotated[
         str | None, Flag(TEXT, "Prompts or a trace: a file or hf:ORG/NAME.", metavar="FILE")
     ] = None
@@ -56,9 +57,9 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
             tune="file",
         ),
     ] = None
-    system_prompt: Annotated[
-        str, Flag(FILE_TEXT, "Text file that is put before every prompt.", metavar="FILE")
-    ] = ""
+    system_prompt: Annotated[str, Flag(FILE_TEXT, "Text file that is put before every prompt.")] = (
+        ""
+    )
     seed: Annotated[int, Flag(WHOLE, "Seed of the prompts that are drawn.")] = 0
 
     def __post_init__(self) -> None:

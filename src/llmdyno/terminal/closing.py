@@ -6,7 +6,7 @@ from typing import Any, TextIO
 
 from llmdyno.knobs import show
 from llmdyno.results import stacks, verdicts, wording
-from llmdyno.results.documents import Document, interval, items, number, part, text
+from llmdyno.results.documents import Document, interval, items, level_name, number, part, text
 from llmdyno.results.proportions import judged
 from llmdyno.results.slo import HEADLINES, read_stat
 from llmdyno.results.titles import lower_is_better, metric_of, statistic_of, title, unit
@@ -75,8 +75,8 @@ def _value(study: Document, ratio: Document, key: str, arm: str) -> float | None
         return measured
     config = "baseline" if arm == "before" else "best"
     levels = items(part(study, config, "summary"), "levels")
-    users = number(study, "confirmation", "level")
-    level = next((one for one in levels if number(one, "users") == users), None)
+    decides = verdicts.confirmed(study).level
+    level = next((one for one in levels if level_name(one) == decides), None)
     statistic = statistic_of(key, metric) or "mean"
     return None if level is None else read_stat(level, metric.name, statistic)
 

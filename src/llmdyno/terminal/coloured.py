@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
@@ -55,7 +55,8 @@ def fits(out: Console, headings: Sequence[Heading], rows: Sequence[Sequence[Cell
 def _table(headings: Sequence[Heading], rows: Sequence[Sequence[Cell]], divider: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in headings:
-        table.add_column(heading.over, justify="right", no_wrap=True)
+        side: JustifyMethod = "left" if heading.of_words else "right"
+        table.add_column(heading.over, justify=side, no_wrap=True)
     for row in rows:
         table.add_row(
             *(divider.join(part for part in (cell.value, cell.interval) if part) for cell in row)

@@ -25,12 +25,15 @@ def show_dry_run(document: Document, stream: TextIO) -> None:
             stream,
         )
     )
-    headings = [Heading(name) for name in ("step", "runs", "minutes", "what")]
+    words = {"step", "what"}
+    headings = [
+        Heading(name, of_words=name in words) for name in ("step", "runs", "minutes", "what")
+    ]
     rows = [
-        [Cell(one["phase"]), Cell(f"{one['runs']}"), Cell(f"{one['minutes']:g}"), Cell(one["what"])]
+        [*map(Cell, (one["phase"], f"{one['runs']}", f"{one['minutes']:.1f}", one["what"]))]
         for one in document["phases"]
     ]
-    rows.append([Cell("in all"), Cell(""), Cell(f"{document['minutes']:g}"), Cell("")])
+    rows.append([Cell("in all"), Cell(""), Cell(f"{document['minutes']:.1f}"), Cell("")])
     show_table(out, headings, rows)
     sentences = (*_lanes(document), *_costs(document), *_found(document["confirmation"]))
     stream.writelines(line(said, stream) for said in sentences)
@@ -83,8 +86,8 @@ def _found(confirmation: Document) -> list[str]:
     """Say what the pairs can find."""
     pairs = counted(confirmation["pairs"], "pair")
     said = (
-        f"Equal runs are taken to lie {confirmation['noise']:.1%} apart. {pairs} then find a"
-        f" difference of {confirmation['detects']:.0%} in 80 of 100 cases"
+        f"Equal runs are taken to lie {100 * confirmation['noise']:.1f} % apart. {pairs} then find"
+        f" a difference of {100 * confirmation['detects']:.0f} % in 80 of 100 cases"
     )
     if confirmation["detects"] > 0.10:
         needed = counted(confirmation["pairs_for_10_percent"], "pair")

@@ -1,7 +1,9 @@
 """Lists for the terminal: runs and studies, knobs, the facts of this machine."""
 
+import re
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, TextIO
 
 from llmdyno.engines import Engine
@@ -94,7 +96,16 @@ def show_runs(
         stream.write(f"{nothing}\n")
     for row in rows:
         tags = f"  [{', '.join(row['tags'])}]" if row.get("tags") else ""
-        stream.write(line(f"{row['id']}{tags}  {row['says']}", stream))
+        stream.write(line(f"{row['id']}{tags}{_of_what(row)}  {row['says']}", stream))
+
+
+def _of_what(row: Mapping[str, Any]) -> str:
+    """Say when a run began and what it is of, where its name does not, as one of --out."""
+    if not row.get("started") or re.match(r"\d{8}-", row["id"]):
+        return ""
+    began = datetime.fromisoformat(row["started"]).astimezone()
+    named = [one for one in (row.get("engine"), row.get("model")) if one]
+    return f"  {', '.join([f'{began:%Y-%m-%d %H:%M}', *dict.fromkeys(named)])}:"
 
 
 def list_artifacts() -> list[dict[str, Any]]:
@@ -251,15 +262,21 @@ def _indented(words: str, stream: TextIO) -> str:
 def show_facts(facts: Mapping[str, Any], doubts: Sequence[str], stream: TextIO) -> None:
     """Print the facts of this machine, and what is doubtful about measuring on it."""
     stream.writelines(
-        line(f"{name}: {_fact(name, value)}", stream) for name, value in facts.items()
+        line(f"{_label(name)}: {_fact(name, value)}", stream) for name, value in facts.items()
     )
     stream.writelines(line(f"! {doubt}", stream) for doubt in doubts)
+
+
+def _label(name: str) -> str:
+    """Return what a person calls a key of the document: "cores usable", "memory"."""
+    return name.removesuffix("_bytes").replace("_", " ")
 
 
 def _fact(name: str, value: Any) -> str:
     """Write a fact in a line: mappings as pairs, lists with commas, bytes as GiB."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_fact(key, part)}" for key, part in value.items()) or "none"
+        pairs = value.items()
+        return ", ".join(f"{_label(key)} {_fact(key, part)}" for key, part in pairs) or "none"
     if isinstance(value, list | tuple):
         return ", ".join(_fact(name, part) for part in value) or "none"
     if value is None:

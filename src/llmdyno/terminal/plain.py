@@ -27,6 +27,7 @@ class Heading(NamedTuple):
 
     over: str
     alone: str = ""  # empty: the same
+    of_words: bool = False  # its cells begin at the left; those of figures end at the right
 
 
 class Paper(Protocol):
@@ -92,7 +93,7 @@ def table(
     caption: str = "",
     rule: str = "─",
 ) -> str:
-    """Return a table with a row a line, every cell at the right, and its caption below it.
+    """Return a table with a row a line and its caption below it.
 
     Args:
         headings: of the columns.
@@ -104,11 +105,17 @@ def table(
     written = [[unmarked(" ".join(part for part in cell if part)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(over, *written, strict=True)]
     ruled = rule * (sum(widths) + 2 * (len(widths) - 1))
-    lines = [_row(over, widths), f" {ruled}", *(_row(row, widths) for row in written)]
+    words = [heading.of_words for heading in headings]
+    rows_written = (_row(row, widths, words) for row in written)
+    lines = [_row(over, widths, words), f" {ruled}", *rows_written]
     room = len(ruled) + 2
     centred = [f"{'':{max(0, room - len(text)) // 2}}{text}" for text in caption.splitlines()]
     return "".join(f"{line.rstrip()}\n" for line in ("", *lines, "", *centred))
 
 
-def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return " " + "  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+def _row(cells: Sequence[str], widths: Sequence[int], words: Sequence[bool]) -> str:
+    placed = (
+        cell.ljust(width) if left else cell.rjust(width)
+        for cell, width, left in zip(cells, widths, words, strict=True)
+    )
+    return " " + "  ".join(placed)

@@ -7,6 +7,7 @@ from typing import Any, TextIO
 from llmdyno.load.progress import Progress
 from llmdyno.results import conclusions, stacks, verdicts
 from llmdyno.results.conclusions import described
+from llmdyno.results.documents import level_name, short_loads
 from llmdyno.results.findings import stands
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import HEADLINES, parse_objective, read_stat
@@ -16,7 +17,6 @@ from llmdyno.terminal.live import Live
 from llmdyno.terminal.tables import Cell, Heading, console, line, show_blocks, width_of
 from llmdyno.tune.narrator import Narrator
 from llmdyno.tune.outlook import Outlook, Proving, proving_sentence, sentences
-from llmdyno.units import counted
 from llmdyno.wire.exchange import Meter
 
 _CLEAR_LINE = "\r\x1b[2K"
@@ -77,18 +77,22 @@ def show_study(document: Mapping[str, Any], findings: Sequence[str], stream: Tex
     paired = "; the verdict is that of the pairs" if verdicts.confirmed(document).pairs else ""
     of_each = " of each" if len(sides) > 1 else " of the baseline"
     stream.write("\n" + line(f"One run{of_each} at every load{paired}:", stream))
-    lines = [f"{'users':>6}  {'':<7}{'TTFT p50':>12}{'p99':>12}{'token rate':>18}{beside}"]
-    for users, name, first, slowest, rate, *values in rows:
+    loads, short = short_loads(before["summary"]["levels"])
+    first_wide = max(6, len(loads))
+    lines = [f"{loads:>{first_wide}}  {'':<7}{'TTFT p50':>12}{'p99':>12}{'token rate':>18}{beside}"]
+    for at, name, first, slowest, rate, *values in rows:
         last = f"{values[0]:>{wide}}" if values else ""
-        lines.append(f"{users:>6}  {name:<7}{first:>12}{slowest:>12}{rate:>18}{last}")
+        lines.append(
+            f"{short[at]:>{first_wide}}  {name:<7}{first:>12}{slowest:>12}{rate:>18}{last}"
+        )
     if max(map(len, lines)) <= width_of(stream):
         stream.write("\n".join([*lines, ""]))
     else:
         headings = [Heading(""), *map(Heading, ("TTFT p50", "TTFT p99", "token rate"))]
         headings += [Heading(title(objective))] if objective else []
         cells = [
-            [Cell(f"{counted(users, 'user')}{f', {name}' if name else ''}"), *map(Cell, numbers)]
-            for users, name, *numbers in rows
+            [Cell(f"{at}{f', {name}' if name else ''}"), *map(Cell, numbers)]
+            for at, name, *numbers in rows
         ]
         show_blocks(console(stream), headings, cells)
     said = [line(one, stream) for one in verdict_lines(document)]
@@ -123,7 +127,7 @@ def _row(name: str, level: Mapping[str, Any], objective: str) -> tuple[Any, ...]
     ttft, rate = level["ttft_ms"], level["token_rate"]["mean"]
     values = [_value(level, objective)] if objective else []
     said = (_ms(ttft["p50"]), _ms(ttft["p99"]), f"{rate:,.0f} tok/s")
-    return (level["users"] or level["arrival"], name, *said, *values)
+    return (level_name(level), name, *said, *values)
 
 
 def verdict_lines(document: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from llmdyno.results import documents, doubts, grouping, limit_words
+from llmdyno.results import documents, doubts, grouping, limit_words, titles
 from llmdyno.results.capacity import says_capacity
 from llmdyno.results.documents import level_name
 from llmdyno.results.metrics import BY_NAME, Metric, Shown
@@ -86,17 +86,19 @@ def _further(summary: Mapping[str, Any]) -> list[str]:
                 f"{name} {number(value) if value >= 10 else f'{value:.3g}'}"
                 for name, value in values.items()
             )
-            lines.append(f"{metric.title}, {metric.unit}: {told}")
+            unit = "in the currency of --price" if metric.needs_price else metric.unit
+            lines.append(f"{metric.title}, {unit}: {told}")
     return lines
 
 
 def _slo_value(verdict: Mapping[str, Any]) -> str:
+    of_unit = f" {titles.unit(verdict['expr'])}".rstrip()
     if (share := verdict.get("failed_share")) is not None:
-        return f"{short(verdict['value'])}, but {100 * share:.3g} % of the requests failed"
+        return f"{short(verdict['value'])}{of_unit}, but {100 * share:.3g} % of the requests failed"
     if verdict["value"] is not None:
-        return f"{short(verdict['value'])}"
+        return f"{short(verdict['value'])}{of_unit}"
     at_least = verdict.get("at_least")
-    return "no data" if at_least is None else f"at least {short(at_least)}"
+    return "no data" if at_least is None else f"at least {short(at_least)}{of_unit}"
 
 
 _SELFTEST = (

@@ -76,10 +76,10 @@ class Budgeted:
         return self._lasting(self.study.load, self.study.load.duration_s)
 
     def trial_load(self, *, confirm: bool = False) -> Load:
-        """Return the load of a trial: the largest number of users only, and a shorter run."""
+        """Return the load of a trial: the largest level only, and a shorter run."""
         if confirm and self.study.confirm_levels == "all":
             return self.whole_load()
-        load = msgspec.structs.replace(self.study.load, users=(self.study.level,))
+        load = self.study.load.alone(self.study.level)
         return self._lasting(load, load.duration_s if confirm else self.study.trial_duration_s)
 
     def _lasting(self, load: Load, duration_s: float) -> Load:

@@ -28,7 +28,7 @@ from llmdyno.knobs import Value
 from llmdyno.results import pairs as statistics
 from llmdyno.search.space import Space
 from llmdyno.store import LEDGER
-from llmdyno.tune import commands
+from llmdyno.tune import commands, race
 from llmdyno.tune.ablation import PAIRS
 from llmdyno.tune.budget import Costs
 from llmdyno.tune.budgeted import kept_for_proof_s
@@ -267,7 +267,8 @@ def _phases(study: Study, sides: Sequence[_Side]) -> Iterator[_Phase]:
     done = sum(len(side.runner.ledger.of("trial")) for side in sides)
     trial_s = sum(side.run_s("trial") for side in sides) / len(sides)
     what = f"at {study.compared_at}, {_seconds(trial.duration_s)}"
-    what += "; fewer where one is ended early" if study.race else ""
+    may_end = race.may_end(study, trial)
+    what += "; less where one is ended early" if may_end else ""
     what += f"; {at_once} at once" if first.lanes else ""
     trials = int(max(0, min(study.trials, sum(side.tried_most for side in sides)) - done))
     yield _phase("trials", [(trials, trial_s)], what, at_once)

@@ -238,8 +238,7 @@ def _warm_up(
     Engines compile kernels, capture graphs and fill caches in the first requests of a config.
     """
     load = msgspec.structs.replace(
-        asked.load,
-        users=(max(asked.load.users),),
+        asked.load.alone(asked.load.highest),
         ramp_s=None,
         duration_s=warmup_s,
         requests=_warmup_requests(asked.load, warmup_s),

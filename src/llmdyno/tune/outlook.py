@@ -21,6 +21,7 @@ class Outlook(msgspec.Struct, frozen=True, kw_only=True):
     best: Step | None  # the best so far, which may be the baseline; None: nothing has a value
     times: float | None  # its value, divided by the baseline's; None: there is none
     left_s: float | None  # until the study ends, about; None: it is a part of another one
+    unit: str = ""  # of the best's value
     where: str = ""  # on what part of the machine it is measured; empty: on all of it
 
 
@@ -50,7 +51,7 @@ def sentences(outlook: Outlook, now: datetime) -> list[str]:
     """
     stands = []
     if outlook.best is not None:
-        stands.append(f"best so far {_standing(outlook.best, outlook.times)}")
+        stands.append(f"best so far {_standing(outlook)}")
     if outlook.left_s is not None:
         stands.append(_end(outlook.left_s, now))
     why = f" ({outlook.why})" if outlook.why else ""
@@ -65,9 +66,11 @@ def _end(left_s: float, now: datetime) -> str:
     return f"ends about {day}{end:%H:%M}, in {seconds(left_s)}"
 
 
-def _standing(best: Step, times: float | None) -> str:
+def _standing(outlook: Outlook) -> str:
     """Say what the best so far has reached, and by which trial."""
-    value = "no value" if best.value is None else f"{best.value:,.4g}"
+    best, times = outlook.best, outlook.times
+    assert best is not None, "whoever calls has one"
+    value = "no value" if best.value is None else f"{best.value:,.4g} {outlook.unit}".rstrip()
     missed = ", SLO missed" if best.slo_met is False else ""
     if best.phase != "trial":
         return f"{value} (the baseline{missed})"

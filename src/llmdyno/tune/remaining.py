@@ -6,6 +6,7 @@ It is read from the ledger, and nothing is decided by it.
 from collections.abc import Mapping
 
 from llmdyno.knobs import Value
+from llmdyno.results.metrics import BY_NAME
 from llmdyno.tune.ablation import PAIRS, pairs_to_come
 from llmdyno.tune.candidates import changed, effective
 from llmdyno.tune.endings import rank
@@ -42,6 +43,7 @@ def outlook(runner: Runner, number: int, config: Mapping[str, Value], why: str) 
         why=why,
         best=best,
         times=times,
+        unit=BY_NAME[runner.study.objective.metric].unit,
         left_s=None if runner.over is not None else left_s(runner),
     )
 

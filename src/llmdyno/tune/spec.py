@@ -25,7 +25,7 @@ from llmdyno.results.slo import Objective, Slo, parse_objective
 from llmdyno.search.samplers import SAMPLERS
 from llmdyno.spec import PRICE_PER_H, SLOS, Load, Workload
 from llmdyno.tune.spend import Spend, parse_budget, show_budget
-from llmdyno.units import counted, percent, show_seconds
+from llmdyno.units import percent, show_seconds
 
 BUDGET = Kind(parse_budget, show_budget)
 SEARCH_SEEDS = 2**32  # how many Optuna knows
@@ -41,6 +41,7 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
             ONE_OR_MORE,
             "Engine that computes the tokens",
             plugins="engines",
+            heading="Server",
         ),
     ] = "openvino"  # several: joined by commas
     front: Annotated[
@@ -83,18 +84,14 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ()
     objective: Annotated[
-        Objective, Flag(parsed(parse_objective), "Metric to make better, e.g. ttft:p99.")
+        Objective,
+        Flag(
+            parsed(parse_objective, "METRIC[:STATISTIC]"),
+            "Metric to make better, e.g. ttft:p99.",
+            heading="Goal",
+        ),
     ] = Objective(metric="token_rate", stat="mean")
     slos: Annotated[tuple[Slo, ...], SLOS] = ()
-    search: Annotated[
-        tuple[str, ...],
-        Flag(
-            NAMES,
-            "Knobs to search, each in its own range or in yours: KNOB=64..512, KNOB=1/2/4.",
-            metavar="KNOB[=VALUES][,...]",
-            default="all that have a range",
-        ),
-    ] = ()
     allow_altered_output: Annotated[
         bool | float,
         Flag(
@@ -105,7 +102,12 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = False
     quality: Annotated[
-        bool, Flag(TRUTH, "Compare the winner's answers with the baseline's, token by token.")
+        bool,
+        Flag(
+            TRUTH,
+            "Compare the winner's answers with the baseline's, token by token.",
+            heading="Answers",
+        ),
     ] = True
     lm_eval: Annotated[
         tuple[str, ...],
@@ -125,6 +127,16 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
             name="lm_eval_arg",
             in_file="lm_eval_args",
             metavar="--FLAG=VALUE",
+        ),
+    ] = ()
+    search: Annotated[
+        tuple[str, ...],
+        Flag(
+            NAMES,
+            "Knobs to search, each in its own range or in yours: KNOB=64..512, KNOB=1/2/4.",
+            metavar="KNOB[=VALUES][,...]",
+            heading="Search",
+            default="all that have a range",
         ),
     ] = ()
     sampler: Annotated[
@@ -149,6 +161,7 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ""
     trials: Annotated[int, Flag(WHOLE, "Number of configs to try.")] = 20
+    trial_duration_s: Annotated[float, Flag(SECONDS, "Length of a trial, ramp included.")] = 30.0
     parallel: Annotated[
         int,
         Flag(
@@ -170,22 +183,13 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
             default="all --trials are tried",
         ),
     ] = None
-    budget_s: Annotated[
-        float | Spend | None,
-        Flag(
-            BUDGET,
-            "What a study may take: time (2h), machine hours (2mh) or, with --price, money ($20)."
-            " Trials leave room in it for the proof, a third at most; the winner in full and the"
-            " least pairs come whatever is left.",
-            metavar="TIME|MACHINE-HOURS|MONEY",
-        ),
-    ] = None
     pairs: Annotated[
         int | None,
         Flag(
             WHOLE,
             "Pairs of runs that confirm the winner; with --confirm-until the least.",
             default="as many as find 10 % given the noise seen",
+            heading="Proof",
         ),
     ] = None
     confirm_until: Annotated[
@@ -200,19 +204,36 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         int, Flag(WHOLE, "Pairs at most where their number is not given by --pairs.")
     ] = 12
     confirm_levels: Annotated[
-        str, Flag(TEXT, "Levels that the pairs measure: last (the one that decides) or all.")
+        str,
+        Flag(
+            TEXT,
+            "Levels that the pairs measure: last (the one that decides) or all.",
+            metavar="last|all",
+        ),
     ] = "last"
-    trial_duration_s: Annotated[float, Flag(SECONDS, "Length of a trial, ramp included.")] = 30.0
-    warmup_s: Annotated[float, Flag(SECONDS, "Load on each fresh server that does not count.")] = (
-        5.0
-    )
+    budget_s: Annotated[
+        float | Spend | None,
+        Flag(
+            BUDGET,
+            "What a study may take: time (2h), machine hours (2mh) or, with --price, money ($20)."
+            " Trials leave room in it for the proof, a third at most; the winner in full and the"
+            " least pairs come whatever is left.",
+            metavar="TIME|MACHINE-HOURS|MONEY",
+            heading="Cost",
+        ),
+    ] = None
+    price_per_h: Annotated[float | None, PRICE_PER_H] = None
+    warmup_s: Annotated[
+        float, Flag(SECONDS, "Load on each fresh server that does not count.", heading="Load")
+    ] = 5.0
     hang_s: Annotated[
         float, Flag(SECONDS, "Silence after which a server is given up.", tune="file")
     ] = 60.0
-    price_per_h: Annotated[float | None, PRICE_PER_H] = None
     load: Load = Load(duration_s=60.0, grace_s=0.0)
     workload: Workload = Workload()
-    seed: Annotated[int, Flag(WHOLE, "Seed of the search and of the prompts.")] = 0
+    seed: Annotated[
+        int, Flag(WHOLE, "Seed of the search and of the prompts.", heading="Search")
+    ] = 0
 
     def __post_init__(self) -> None:
         if self.trials < 1:
@@ -337,13 +358,13 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         return None if isinstance(allowed, bool) else allowed
 
     @property
-    def level(self) -> int:
-        """The number of users at which configs are compared: the largest."""
-        return max(self.load.users)
+    def level(self) -> float:
+        """The load at which configs are compared, the largest: users, or requests per second."""
+        return self.load.highest
 
     @property
     def compared_at(self) -> str:
         """The load at which configs are compared, in words."""
-        from llmdyno.results.verdicts import TRACE_LEVEL  # imports numpy, which a help does without
+        from llmdyno.results.verdicts import named_level  # imports numpy, which a help does without
 
-        return TRACE_LEVEL if self.load.arrival == "trace" else counted(self.level, "user")
+        return named_level(self.load.arrival, None if self.load.has_own_times else self.level)

@@ -51,7 +51,7 @@ def as_step(
     at_level = [
         verdict["met"]
         for verdict in measurement.summary["slo"]
-        if study.load.is_open or verdict["level"] == study.level
+        if study.load.has_own_times or verdict["level"] == study.level
     ]
     return Step(
         phase=phase,

@@ -5,7 +5,7 @@ it can be gone again at any time. The document's keys are a contract; docs/docum
 came to them, and when.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -230,7 +230,7 @@ class _Document:
         word = self._word(best, pairs, ratios[key], runs)
         return {
             "design": "ABBA",
-            "level": None if self._study.load.is_open else self._study.level,
+            "level": None if self._study.load.has_own_times else self._study.level,
             "arrival": self._study.load.arrival,
             "pairs": len(pairs),
             "ratio": {one.key: ratios[one.key] for one in (objective, *HEADLINES)} if pairs else {},
@@ -281,12 +281,24 @@ class _Document:
         return [
             {
                 "users": users,
+                "rate": rate,
                 "ratio": {key: ratios(pairs, one, level=level) for key, one in named.items()}
                 if level
                 else last,
             }
-            for level, users in reversed(list(enumerate(self._reader.levels(pairs))))
+            for level, (users, rate) in reversed(
+                list(enumerate(zip(self._reader.levels(pairs), self._rates(), strict=False)))
+            )
         ]
+
+    def _rates(self) -> Iterator[float | None]:
+        """Yield the rates of the levels, the last first; None: they have no rate of their own."""
+        load = self._study.load
+        has_rates = load.is_open and not load.has_own_times
+        if has_rates and self._study.confirm_levels == "all":
+            yield from reversed(load.rates)
+        while True:
+            yield load.highest if has_rates else None
 
     def _arm_of(self, step: Step) -> str:
         if step.arm:

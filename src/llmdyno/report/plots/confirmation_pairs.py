@@ -31,7 +31,7 @@ def _layers(rows: list[Row], objective: str) -> Drawing:
         x=alt.X("pair:O", axis=alt.Axis(title="Pair")),
         y=alt.Y(
             "value:Q",
-            axis=alt.Axis(title=titles.title(objective) or "Value"),
+            axis=alt.Axis(title=titles.with_unit(objective) or "Value"),
             scale=alt.Scale(zero=True),
         ),
     )
@@ -44,7 +44,7 @@ def _layers(rows: list[Row], objective: str) -> Drawing:
         tooltip=[
             alt.Tooltip("pair:O", title="Pair"),
             alt.Tooltip("arm:N", title="Run"),
-            alt.Tooltip("shown:N", title="Value"),
+            alt.Tooltip("shown:N", title=titles.with_unit(objective) or "Value"),
         ],
     )
     chart: Drawing = alt.layer(links, points)

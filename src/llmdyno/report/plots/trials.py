@@ -32,7 +32,7 @@ def draw(material: Material) -> Drawing | None:
         scale=alt.Scale(domain=[0.5, len(rows) + 0.5]),
     )
     objective = text(material.study, "objective")
-    y = alt.Y("value:Q", axis=alt.Axis(title=titles.title(objective) or "Value"))
+    y = alt.Y("value:Q", axis=alt.Axis(title=titles.with_unit(objective) or "Value"))
     base = alt.Chart(drawing.data(rows)).encode(x=x)
     best = base.mark_line(interpolate="step-after", color="#9aa4b0", strokeDash=[4, 3]).encode(
         y=alt.Y("best:Q")
@@ -49,7 +49,7 @@ def draw(material: Material) -> Drawing | None:
         "tooltip": [
             alt.Tooltip("number:Q", title="Trial"),
             alt.Tooltip("state:N", title="State"),
-            alt.Tooltip("shown:N", title="Value"),
+            alt.Tooltip("shown:N", title=titles.with_unit(objective) or "Value"),
             alt.Tooltip("failure:N", title="Failure"),
             alt.Tooltip("config:N", title="Settings"),
         ],
