@@ -201,6 +201,9 @@ def test_two_knobs_are_told_apart_by_what_they_do_together(
     assert told["knobs"] == ["a", "b"]
     assert told["kind"] == kind
     assert told["why"].startswith("a and b:")
+    # One that replaces another must not read as if the two helped one another.
+    assert ("a part of what the other does" in told["why"]) == (kind == "replace one another")
+    assert ("gives more where the other" in told["why"]) == (kind == "help one another")
 
 
 def test_small_effects_that_add_up_replace_nothing(tmp_path: Path) -> None:
