@@ -36,14 +36,14 @@ def test_an_slo_beyond_all_that_was_seen_stands_with_its_bound() -> None:
     document = summary()
     document["slo"][0] |= {"value": None, "at_least": 4831.38}
 
-    assert "ttft:p99<2s 100 ≥ 4,830 missed" in words(report.run_page(document))
+    assert "ttft:p99<2s 100 ≥ 4,830 ms missed" in words(report.run_page(document))
 
 
 def test_an_slo_that_failed_requests_miss_says_so() -> None:
     document = summary()
     document["slo"][0] |= {"value": 53.2, "met": False, "failed_share": 0.25}
 
-    assert "53.2, but 25 % of the requests failed missed" in words(report.run_page(document))
+    assert "53.2 ms, but 25 % of the requests failed missed" in words(report.run_page(document))
 
 
 def test_levels_of_another_rate_are_no_pair() -> None:

@@ -17,7 +17,7 @@ from llmdyno.errors import ServerError, StorageError, UsageError
 from llmdyno.quality.answers import Answers
 from llmdyno.report import study_tables
 from llmdyno.results import findings
-from llmdyno.results.conclusions import NO_DIFFERENCE, misses_slo
+from llmdyno.results.conclusions import NOTHING_BETTER, misses_slo
 from llmdyno.results.verdicts import Word, with_slo
 from llmdyno.terminal.study import verdict_lines
 from llmdyno.tune import runner
@@ -715,8 +715,8 @@ def test_nothing_better_is_no_difference(lab: StudyLab) -> None:
     document = lab.run(lambda start: (20.0, 20.0 + start.number % 2))
 
     assert document["confirmation"]["verdict"] == "no difference"
-    assert document["outcome"]["said"] == NO_DIFFERENCE
-    assert verdict_lines(document) == [NO_DIFFERENCE]
+    assert document["outcome"]["said"] == NOTHING_BETTER
+    assert verdict_lines(document) == [NOTHING_BETTER]
 
 
 def test_resume_raises_trials_budget_and_pairs(lab: StudyLab) -> None:
@@ -1042,6 +1042,6 @@ def test_that_most_trials_failed_is_said_beside_that_none_is_better(
     given = [{"itl_ms": 10 + "abcde".index(name)} for name in names]
     document = lab.run(world, lab.study(search="itl_ms", trials=3, candidates=given))
 
-    assert document["outcome"]["said"].startswith(NO_DIFFERENCE)
+    assert document["outcome"]["said"].startswith(NOTHING_BETTER)
     said = "2 of 3 trials failed: the search could not judge those settings."
     assert (said in verdict_lines(document)) is is_said

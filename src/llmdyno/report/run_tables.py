@@ -12,7 +12,7 @@ from llmdyno.report import documents
 from llmdyno.report.documents import Document, Run
 from llmdyno.report.side_tables import client_verdict
 from llmdyno.report.tables import Cell, Column, Kind, Row, Table, Tone, met_cell
-from llmdyno.results import metrics, study_doubts, wording
+from llmdyno.results import metrics, study_doubts, titles, wording
 from llmdyno.results.metrics import BY_NAME, Metric
 
 Path = tuple[Metric, str]  # a metric and the statistic of it that is shown
@@ -210,10 +210,13 @@ def objectives(runs: tuple[Run, ...]) -> Table | None:
 
 
 def _slo_value(slo: Document) -> str:
+    unit = titles.unit(documents.text(slo, "expr"))
+    unit = f" {unit}" if unit else ""
     at_least = documents.number(slo, "at_least")
     if documents.number(slo, "value") is None and at_least is not None:
-        return f"≥ {wording.significant(at_least)}"
+        return f"≥ {wording.significant(at_least)}{unit}"
     value = wording.significant(documents.number(slo, "value"))
+    value += "" if value == wording.ABSENT else unit
     if (share := documents.number(slo, "failed_share")) is not None:
         return f"{value}, but {100 * share:.3g} % of the requests failed"
     return value

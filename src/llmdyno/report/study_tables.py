@@ -91,10 +91,9 @@ def trials(study: Document) -> Table | None:
     ]
     if not rows:
         return None
-    objective = documents.text(study, "objective") or "the objective's"
     return Table(
-        caption=f"All trials; the value is {objective}. Below each stands what it sets otherwise"
-        " than the baseline.",
+        caption=f"All trials; the value is {_objective(study)}. Below each stands what it sets"
+        " otherwise than the baseline.",
         columns=(
             ("Trial", "text"),
             ("State", "text"),
@@ -107,6 +106,13 @@ def trials(study: Document) -> Table | None:
         ),
         rows=tuple(rows),
     )
+
+
+def _objective(study: Document) -> str:
+    """Name what the values of a table are, with its unit: "token_rate:mean in tok/s"."""
+    objective = documents.text(study, "objective")
+    unit = titles.unit(objective)
+    return f"{objective} in {unit}" if unit else objective or "the objective's"
 
 
 def _changes(base: Document, config: Document) -> tuple[str, ...]:
@@ -174,9 +180,8 @@ def confirmation_runs(study: Document) -> Table | None:
     ]
     if not rows:
         return None
-    objective = documents.text(study, "objective") or "the objective's"
     return Table(
-        caption=f"The runs of the pairs, in order; the value is {objective}",
+        caption=f"The runs of the pairs, in order; the value is {_objective(study)}",
         columns=(
             ("Run", "text"),
             ("Pair", "number"),
