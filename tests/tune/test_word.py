@@ -853,6 +853,19 @@ def test_a_knob_that_is_gone_is_read_and_a_study_with_it_does_not_go_on(lab: Stu
         lab.run(fast, open_study(lab.folder))
 
 
+def test_a_gone_knob_of_a_config_alone_is_refused_too(lab: StudyLab) -> None:
+    """The winner would have been handed over with a knob that nothing knows."""
+    lab.run(fast, lab.study(search="fast"))
+    ledger = lab.folder / store.LEDGER
+    first, *steps = ledger.read_text().splitlines(keepends=True)
+    ledger.write_text(first + "".join(one.replace('"fast":', '"brisk":') for one in steps))
+    written = (lab.folder / store.STUDY).read_bytes()
+
+    with pytest.raises(UsageError, match=r"brisk=true was measured, and .* has no such knob"):
+        lab.run(fast, open_study(lab.folder))
+    assert (lab.folder / store.STUDY).read_bytes() == written
+
+
 def test_a_trial_whose_folder_is_gone_keeps_its_value(lab: StudyLab) -> None:
     asked = lab.study(slo="ttft:p99<1s", trials=2, search="fast,idle")
     lab.run(fast, asked)
