@@ -358,3 +358,13 @@ def test_the_knob_that_the_trials_missed_most_is_taken_back_first(
 
     assert [name for name, _ in runner.measured] == [first] * 2
     assert runner.said == ["The budget is nearly used up; the ablation ends here."]
+
+
+def test_the_parts_of_a_group_that_has_an_effect_are_foretold(tmp_path: Path) -> None:
+    """Any two of three settings are enough: none has an effect alone, all three together do."""
+    runner, _ = studied(tmp_path, lambda c: 200 if {*c} & {"a", "b", "c"} else 100, "abc")
+
+    parts = [left_s for comes, left_s in runner.foretold if comes.count(" and ") == 1]
+    assert len(parts) == 3
+    assert parts == sorted(parts, reverse=True)
+    assert min(parts) >= 2 * runner.lasts_s("load")  # the pair itself
