@@ -5,6 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -602,8 +603,8 @@ def test_lm_eval_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.skipif(
-    lm_eval_installed.program() is None,
-    reason="lm-eval is missing: pip install lm_eval[api] transformers",
+    lm_eval_installed.program() is None or find_spec("transformers") is None,
+    reason="lm-eval or transformers is missing: pip install lm_eval[api] transformers",
 )
 def test_lm_eval_itself_with_answers_to_choose_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
