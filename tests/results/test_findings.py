@@ -158,7 +158,7 @@ def test_a_baseline_that_stands_is_compared_with_nothing() -> None:
     document["confirmation"] = {"pairs": 0, "ratio": {}, "verdict": "no difference", "runs": []}
     first, second, _ = told(document)
     assert first == (
-        "None of 25 trials is shown to beat the baseline, which gives 525 tok/s at 100 users, with"
+        "None of 24 trials is shown to beat the baseline, which gives 525 tok/s at 100 users, with"
         " a median time to first token of 4.30 s."
     )
     assert second == "No setting differs from the baseline's."

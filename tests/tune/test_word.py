@@ -17,7 +17,7 @@ from llmdyno.errors import ServerError, StorageError, UsageError
 from llmdyno.quality.answers import Answers
 from llmdyno.report import study_tables
 from llmdyno.results import findings
-from llmdyno.results.conclusions import NO_DIFFERENCE, misses_slo
+from llmdyno.results.conclusions import NOTHING_BETTER, misses_slo
 from llmdyno.results.verdicts import Word, with_slo
 from llmdyno.terminal.study import verdict_lines
 from llmdyno.tune import runner
@@ -715,8 +715,8 @@ def test_nothing_better_is_no_difference(lab: StudyLab) -> None:
     document = lab.run(lambda start: (20.0, 20.0 + start.number % 2))
 
     assert document["confirmation"]["verdict"] == "no difference"
-    assert document["outcome"]["said"] == NO_DIFFERENCE
-    assert verdict_lines(document) == [NO_DIFFERENCE]
+    assert document["outcome"]["said"] == NOTHING_BETTER
+    assert verdict_lines(document) == [NOTHING_BETTER]
 
 
 def test_resume_raises_trials_budget_and_pairs(lab: StudyLab) -> None:
@@ -851,6 +851,19 @@ def test_a_knob_that_is_gone_is_read_and_a_study_with_it_does_not_go_on(lab: Stu
     assert [row["knob"] for row in document["ablation"]] == ["brisk"]
     with pytest.raises(UsageError, match="brisk"):
         lab.run(fast, open_study(lab.folder))
+
+
+def test_a_gone_knob_of_a_config_alone_is_refused_too(lab: StudyLab) -> None:
+    """The winner would have been handed over with a knob that nothing knows."""
+    lab.run(fast, lab.study(search="fast"))
+    ledger = lab.folder / store.LEDGER
+    first, *steps = ledger.read_text().splitlines(keepends=True)
+    ledger.write_text(first + "".join(one.replace('"fast":', '"brisk":') for one in steps))
+    written = (lab.folder / store.STUDY).read_bytes()
+
+    with pytest.raises(UsageError, match=r"brisk=true was measured, and .* has no such knob"):
+        lab.run(fast, open_study(lab.folder))
+    assert (lab.folder / store.STUDY).read_bytes() == written
 
 
 def test_a_trial_whose_folder_is_gone_keeps_its_value(lab: StudyLab) -> None:
@@ -1042,6 +1055,6 @@ def test_that_most_trials_failed_is_said_beside_that_none_is_better(
     given = [{"itl_ms": 10 + "abcde".index(name)} for name in names]
     document = lab.run(world, lab.study(search="itl_ms", trials=3, candidates=given))
 
-    assert document["outcome"]["said"].startswith(NO_DIFFERENCE)
+    assert document["outcome"]["said"].startswith(NOTHING_BETTER)
     said = "2 of 3 trials failed: the search could not judge those settings."
     assert (said in verdict_lines(document)) is is_said

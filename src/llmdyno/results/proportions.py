@@ -91,12 +91,16 @@ def _is_part(ratio: float) -> bool:
 def _figure(ratio: float, words: Words) -> tuple[str, str]:
     """Return a ratio's figure and what it is of: ("12 %", "shorter"), ("3.1 times", "as high")."""
     if _is_part(ratio):
-        percent = 100 * abs(ratio - 1)
-        shown = f"{percent:.1f}" if percent < 1 else f"{percent:.0f}"
-        return f"{shown} %", words.more if ratio > 1 else words.less
+        return _percent(ratio), words.more if ratio > 1 else words.less
     if ratio > 1:
         return f"{_times(ratio)} times", words.same
     return f"{_times(1 / ratio)} times", words.less
+
+
+def _percent(ratio: float) -> str:
+    """Write how far a ratio is from one, never a change as 0 % or what is left as 100 %."""
+    percent = 100 * abs(ratio - 1)
+    return f"{percent:.1f} %" if percent < 1 or 99 < percent < 100 else f"{percent:.0f} %"
 
 
 def _times(factor: float) -> str:
@@ -122,6 +126,8 @@ def _between(bounds: Interval, words: Words, said: str) -> str:
     if UNCHANGED in {first, last}:
         return f"{first} to {last}"
     (one, tail), (other, other_tail) = _figure(low, words), _figure(high, words)
+    if high < 1 and _is_part(low) != _is_part(high):  # "39 % to 2.3 times" is read twice
+        one, other = _percent(low), _percent(high)
     if tail != other_tail:
         return f"{first} to {last}"
     if tail == words.less:  # the lower ratio is the larger change

@@ -195,7 +195,7 @@ class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
     def stays(self) -> str:
         """Why a config that is no better than the baseline is not the best; empty: it is best."""
         stays = self.is_equal or self.is_no_better
-        return "the baseline stays, as it changes nothing" if stays else ""
+        return "the baseline stays, as nothing speaks for a change" if stays else ""
 
     @property
     def basis(self) -> str:

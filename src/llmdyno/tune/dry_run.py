@@ -8,7 +8,7 @@ where it goes on; else it is a guess, and the document says so. The document's k
     29 November 2026, added: "lanes", the parts of the machine on which trials run at once.
     30 November 2026, added: in "budget" "pairs" and "over_minutes": what the trials leave for the
         proof, and for how long it goes on after the budget's end. "confirmation" is of those pairs
-        and of those that were measured before.
+        and of those that were measured before. "money", about what the study costs then.
 """
 
 import math
@@ -369,12 +369,15 @@ def _budget(
     # The least number of pairs comes whatever the budget says.
     pairs = min(planned, max(least, int(max(0.0, left_s) / max(pair_s, 1e-9))))
     proves = trials > 0 or not takes["trials"].runs
+    over_s = max(0.0, pairs * pair_s - left_s) if proves else 0.0
+    whole_s = sum(one.seconds for one in phases)
     return {
         "minutes": round(limit_s / _MINUTE_S, 1),
         "trials": trials,
-        "enough": limit_s - spent_s >= sum(one.seconds for one in phases),
+        "enough": limit_s - spent_s >= whole_s,
         "pairs": pairs if proves else 0,
-        "over_minutes": round(max(0.0, pairs * pair_s - left_s) / _MINUTE_S, 1) if proves else 0.0,
+        "over_minutes": round(over_s / _MINUTE_S, 1),
+        "money": _money(study, min(whole_s, max(0.0, limit_s - spent_s) + over_s)),
     }
 
 

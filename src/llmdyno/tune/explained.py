@@ -161,7 +161,10 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
                 f"{listed}: that either gives more or less with the other is not shown.",
             )
         if surplus > 0:
-            return "replace one another", f"{listed}: together more than the sum of what each adds."
+            return "replace one another", (
+                f"{listed}: each does a part of what the other does; putting back both costs more"
+                " than putting back one and the other."
+            )
         left = [whole - other for other in alone]  # what one gives where the other is not
         if all(abs(one) <= self._beyond(names, names) for one in left):
             gain = f"{math.exp(whole):.2f}x"
