@@ -87,8 +87,39 @@ def test_the_noise_that_the_pairs_show_asks_for_more(
     quiet = Confirmed(tmp_path / "quiet", 0.001).run(monkeypatch)
     loud = Confirmed(tmp_path / "loud", 0.3).run(monkeypatch)
 
-    assert 4 <= len(quiet) <= 10
+    assert len(quiet) == 10
     assert len(loud) == 24
+
+
+def test_the_first_three_pairs_decide_how_many_there_are() -> None:
+    study = flags.study_spec({"engine": lab.ENGINE, "model": "m", "users": "2"})
+    rng = np.random.default_rng(4)
+
+    def steps(*noises: float) -> list[Step]:
+        """Return the runs of pairs, each pair of its noise."""
+        return [
+            Step(
+                phase="confirm",
+                number=2 * pair + late,
+                config={},
+                state="measured",
+                arm="after" if after else "before",
+                value=math.exp(rng.normal(0, noise)),
+            )
+            for pair, noise in enumerate(noises)
+            for late, after in enumerate(statistics.order(pair))
+        ]
+
+    first, loud = steps(0.001, 0.001, 0.001), steps(0.3, 0.3, 0.3)
+    later = [step for step in steps(*[0.3] * 6) if step.number >= 6]
+    assert not pairs.is_enough(study, 4, [*first, *later], [])
+    assert pairs.is_enough(study, 5, [*first, *later], [])  # whatever the later ones show
+    assert pairs_expected(study, 4, [*first, *later], []) == 5
+    assert not pairs.is_enough(study, 11, [*loud, *later], [])
+    assert not pairs.is_enough(study, 2, first, [])
+    few = flags.study_spec({"engine": lab.ENGINE, "model": "m", "users": "2", "max_pairs": 5})
+    assert not few.pairs_decided  # there are five in any case
+    assert study.pairs_decided
 
 
 def test_what_was_measured_twice_tells_the_noise_before(tmp_path: Path) -> None:

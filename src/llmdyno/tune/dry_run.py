@@ -331,7 +331,7 @@ def _confirmation(
         "pairs_most": study.pairs_most,
         "until": study.confirm_until,
         "noise": round(noise, 4),
-        "detects": round(statistics.detectable(noise, pairs), 4),
+        "detects": round(statistics.detectable(noise, pairs, decided=study.pairs_decided), 4),
         "pairs_for_10_percent": statistics.pairs_for(EFFECT, noise),
     }
 

@@ -2,9 +2,10 @@
 
 --pairs alone gives the number. With --confirm-until pairs are measured until the interval of the
 objective's ratio is narrow enough. With neither the noise decides: as many pairs as find an effect
-of 10 % in 80 of 100 cases, judged again after each pair by what the pairs themselves have shown.
-The budget ends all but the least number. What is asked rests on the ledger alone, so a study that
-goes on asks as it did.
+of 10 % in 80 of 100 cases, by what was seen before and in the first three pairs. That is decided
+once: to look again after each pair would end the pairs when their runs are alike by luck. The
+budget ends all but the least number. What is asked rests on the ledger alone, so a study that goes
+on asks as it did.
 """
 
 import math
@@ -171,9 +172,11 @@ class Confirmation:
         """Return how far equal runs lay apart before; nothing if the machine was another one then.
 
         The winner's trial and its run in full may lie on both sides of the change: that is not
-        noise.
+        noise. Once the pairs that decide are made, later ones change nothing here.
         """
-        if pair_runs.shifted(self._before.runner.ledger, self.steps(), lambda step: step.arm):
+        study, steps = self._runner.study, self.steps()
+        steps = deciding(steps) if study.pairs_decided else steps
+        if pair_runs.shifted(self._before.runner.ledger, steps, lambda step: step.arm):
             return []
         ledgers = {id(side.runner): side.runner.ledger for side in (self._before, self._after)}
         return [spread for ledger in ledgers.values() for spread in spreads_before(ledger)]
@@ -194,28 +197,52 @@ def announcement(study: Study, noise: float, heading: str = "Confirmation") -> s
             f"{heading}: {least(study)} to {study.pairs_most} interleaved pairs, until the ratio"
             f" is known to {study.confirm_until:.2%} to either side. So far {spread}."
         )
-    asked = pairs_asked(study, noise)
-    smallest = statistics.detectable(noise, asked)
-    pairs = f"{heading}: {counted(asked, 'interleaved pair')}"
+    asked, decided = pairs_asked(study, noise), study.pairs_decided
+    smallest = statistics.detectable(noise, asked, decided=decided)
+    about = "about " if decided else ""
+    pairs = f"{heading}: {about}{counted(asked, 'interleaved pair')}"
     if smallest > _HOPELESS:
         return (
             f"{pairs}. With {spread} they miss even twice the speed in more than 20 of 100 cases:"
             " the machine is too busy, or the server too unsteady."
         )
+    decides = " The first three decide." if decided else ""
     told = f"{pairs}. With {spread} they find a difference of {smallest:.0%} in 80 of 100 cases"
     would = statistics.pairs_for(EFFECT, noise)
     if smallest <= EFFECT or would <= asked:
-        return f"{told}."
+        return f"{told}.{decides}"
     enough = statistics.power(EFFECT, noise, would) >= statistics.POWER
     more = "" if enough else "more than "
-    return f"{told}; one of {EFFECT:.0%} would need {more}{counted(would, 'pair')}."
+    return f"{told}; one of {EFFECT:.0%} would need {more}{counted(would, 'pair')}.{decides}"
 
 
 def pairs_asked(study: Study, noise: float) -> int:
     """Return how many pairs the plan asks for at this noise between equal runs."""
     if study.pairs is not None:
         return study.pairs
-    return min(study.pairs_most, max(study.pairs_least, statistics.pairs_for(EFFECT, noise)))
+    return min(study.pairs_most, statistics.pairs_for(EFFECT, noise, decided=True))
+
+
+def deciding(steps: Sequence[Step]) -> list[Step]:
+    """Return the runs of the pairs whose noise decides how many there will be."""
+    return [step for step in steps if step.number < 2 * statistics.DECIDING_PAIRS]
+
+
+def noise_seen(study: Study, steps: Sequence[Step], before: Sequence[Spread]) -> float:
+    """Return how far equal runs lie apart, by all that may decide how many pairs there are.
+
+    Args:
+        study: that plans them.
+        steps: of the confirmation, each with its arm.
+        before: how far equal runs lay apart before the confirmation.
+    """
+    runs = paired.value_runs(steps)
+    shown = (
+        statistics.deciding_spread(runs)
+        if study.pairs_decided
+        else statistics.residual_spread(runs)
+    )
+    return statistics.pooled_noise([*before, shown])
 
 
 def least(study: Study) -> int:
@@ -232,9 +259,7 @@ def pairs_expected(study: Study, done: int, steps: Sequence[Step], before: Seque
         steps: of the confirmation, each with its arm.
         before: how far equal runs lay apart before the confirmation.
     """
-    steps = [step for step in steps if step.number < 2 * done]
-    shown = statistics.residual_spread(paired.value_runs(steps))
-    noise = statistics.pooled_noise([*before, shown])
+    noise = noise_seen(study, [step for step in steps if step.number < 2 * done], before)
     asked = pairs_asked(study, noise)
     if study.confirm_until is not None:
         # Half an interval of the ratio of two means of so many runs.
@@ -255,10 +280,9 @@ def is_enough(study: Study, done: int, steps: Sequence[Step], before: Sequence[S
     steps = [step for step in steps if step.number < 2 * done]
     if study.confirm_until is not None:
         return done >= least(study) and half_width(study, steps) <= study.confirm_until
-    if study.pairs is not None or done < study.pairs_least:
+    if study.pairs is not None or done < statistics.DECIDING_PAIRS:
         return False
-    shown = statistics.residual_spread(paired.value_runs(steps))
-    return done >= pairs_asked(study, statistics.pooled_noise([*before, shown]))
+    return done >= pairs_asked(study, noise_seen(study, steps, before))
 
 
 def half_width(study: Study, steps: Sequence[Step]) -> float:

@@ -293,6 +293,13 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         return self.pairs is not None and self.confirm_until is None
 
     @property
+    def pairs_decided(self) -> bool:
+        """Whether the noise of the first pairs decides how many there will be."""
+        from llmdyno.results.pairs import DECIDED_MIN  # imports numpy, which a help does without
+
+        return self.pairs is None and self.confirm_until is None and self.max_pairs > DECIDED_MIN
+
+    @property
     def pairs_least(self) -> int:
         """How many pairs there will be at least, whatever the budget."""
         return self.pairs if self.pairs is not None else 2

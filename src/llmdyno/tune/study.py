@@ -89,7 +89,7 @@ class _Document:
         self._folder = folder
         self._ledger = ledger
         self._subject = subject
-        self._reader = Reader(self._study.slos)
+        self._reader = Reader(self._study.slos, decided=self._study.pairs_decided)
         refused = [one.config for one in checked.read(folder).checked if one.refused]
         self._others = others
         self._dead = dead
