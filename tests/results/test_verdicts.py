@@ -136,3 +136,27 @@ def test_runs_that_meet_the_slos_are_told_by_arm_where_it_is_known() -> None:
 
     assert verdicts.slo_met(runs) == ([True, False], [False, True])
     assert verdicts.slo_met([{"arm": "after", "slo_met": None}]) == ([], [])
+
+
+def test_a_run_of_which_it_is_not_known_whether_it_met_the_slos_is_no_miss() -> None:
+    def found(*met: bool | None) -> dict[str, Any]:
+        runs = [{"arm": "after", "slo_met": one} for one in met]
+        ratio = {"token_rate": {"mean": 1.1}}
+        return {"runs": runs, "ratio": ratio, "decided_by": "token_rate", "verdict": "better"}
+
+    failed, missed = found(True, None), found(True, False)
+
+    assert verdicts.stands_above(failed, missed, maximise=True)
+    assert not verdicts.stands_above(missed, failed, maximise=True)
+    assert not verdicts.stands_above(found(True, True), failed, maximise=True)
+
+
+def test_the_baselines_runs_of_earlier_pairs_are_judged_with_its_own() -> None:
+    runs = [{"arm": "before", "slo_met": False}, {"arm": "after", "slo_met": True}]
+
+    assert verdicts.judged({"runs": runs}) == runs  # as an older version wrote it
+    judged = verdicts.judged({"runs": runs, "baseline_before": [True, False]})
+    assert verdicts.slo_met(judged) == ([False, True, False], [True])
+    assert verdicts.may_be_alike([True] * 9 + [False] * 4, [True] * 2 + [False] * 5)
+    assert not verdicts.may_be_alike([True] * 13, [False] * 7)
+    assert verdicts.may_be_alike([], [False])

@@ -63,7 +63,7 @@ def with_slo(word: Word, runs: Sequence[Mapping[str, Any]]) -> Word:
 
     Args:
         word: what the objective's ratio shows.
-        runs: of the confirmation: "arm" and "slo_met", null without an SLO.
+        runs: as judged() returns them: "arm" and "slo_met", null without an SLO.
     """
     before, after = slo_met(runs)
     if not before or not after:
@@ -74,7 +74,7 @@ def with_slo(word: Word, runs: Sequence[Mapping[str, Any]]) -> Word:
     shown: Word = "better" if new > old else "worse"
     if {old, new} == {0.0, 1.0} or word == shown:
         return shown
-    alike = (old - 0.5) * (new - 0.5) > 0 and _by_chance(before, after) > _RARE
+    alike = (old - 0.5) * (new - 0.5) > 0 and may_be_alike(before, after)
     return word if alike else "not confirmed"
 
 
@@ -89,6 +89,21 @@ def slo_met(runs: Sequence[Mapping[str, Any]]) -> tuple[list[bool], list[bool]]:
         for arm in ("before", "after")
     )
     return before, after
+
+
+def judged(confirmation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the runs by which it is judged who meets the SLOs, as with_slo() takes them.
+
+    Beside those of the confirmation they are the baseline's in the pairs of earlier would-be
+    winners.
+    """
+    earlier = confirmation.get("baseline_before", ())
+    return [*confirmation["runs"], *({"arm": "before", "slo_met": met} for met in earlier)]
+
+
+def may_be_alike(one: Sequence[bool], other: Sequence[bool]) -> bool:
+    """Tell whether runs that met SLOs, or did not, may be those of one config on one machine."""
+    return not one or not other or _by_chance(one, other) > _RARE
 
 
 def _meets_oftener(runs: Sequence[Mapping[str, Any]]) -> bool:
@@ -111,7 +126,8 @@ def _by_chance(before: Sequence[bool], after: Sequence[bool]) -> float:
 def stands_above(one: Mapping[str, Any], other: Mapping[str, Any], *, maximise: bool) -> bool:
     """Tell which of two would-be winners, compared with the same baseline, has the better claim.
 
-    The verdict comes first, then how often the SLOs were met, then the objective's ratio.
+    The verdict comes first, then how often the SLOs were met, then the objective's ratio. A run of
+    which it is not known whether it met them tells nothing.
 
     Args:
         one: its confirmation, as study.json has it.
@@ -120,7 +136,7 @@ def stands_above(one: Mapping[str, Any], other: Mapping[str, Any], *, maximise: 
     """
 
     def rank(found: Mapping[str, Any]) -> tuple[int, float, float]:
-        met = [bool(run["slo_met"]) for run in found["runs"] if run["arm"] == "after"]
+        _, met = slo_met(found["runs"])
         ratio = found["ratio"].get(found["decided_by"], {}).get("mean")
         times = 0.0 if ratio is None else ratio if maximise else 1 / max(ratio, 1e-9)
         rising: tuple[Word, ...] = ("worse", "not confirmed", "no difference", "better")

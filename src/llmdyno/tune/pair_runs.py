@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from llmdyno.knobs import Knob
-from llmdyno.results import doubts, lost
+from llmdyno.results import doubts, lost, verdicts
 from llmdyno.results.lost import Requests
 from llmdyno.results.pair_doubts import STOPPED
 from llmdyno.results.shift import shift
@@ -71,6 +71,33 @@ def runs(
         }
         for step in steps
     ]
+
+
+def baseline_before(ledger: Ledger, contender: int, arm_of: Callable[[Step], str]) -> list[bool]:
+    """Return whether runs of the baseline met the SLOs in the pairs of earlier would-be winners.
+
+    Near a limit the few runs of one confirmation say little of it. Only runs in the same place
+    count, and none where they differ from those of this confirmation by more than chance: the
+    machine has changed. Values are not pooled like this: only runs in turn with the winner's cancel
+    drift (dev/LOG.md).
+
+    Args:
+        ledger: of the study.
+        contender: the number of the would-be winner.
+        arm_of: tells the arm of each step, "before" or "after".
+    """
+    runs = [
+        step
+        for step in ledger.of("confirm")
+        if step.contender <= contender and step.state == "measured" and arm_of(step) == "before"
+        if step.slo_met is not None
+    ]
+    own = [step for step in runs if step.contender == contender]
+    places = {step.place for step in own}
+    found = [
+        bool(step.slo_met) for step in runs if step.contender < contender and step.place in places
+    ]
+    return found if verdicts.may_be_alike(found, [bool(step.slo_met) for step in own]) else []
 
 
 def earlier(ledger: Ledger, pairs: Sequence[Pair]) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def _met_by_luck(ledger: Ledger, best: Step, confirmation: Mapping[str, Any]) ->
     """
     if not claims_slo(ledger, best) or confirmation["verdict"] == "better":
         return None
-    before, after = verdicts.slo_met(confirmation["runs"])
+    before, after = verdicts.slo_met(verdicts.judged(confirmation))
     if not _misses_often(after):
         return None
     if not has_its_pairs(ledger, best.contender, confirmation["pairs"]):
@@ -104,7 +104,7 @@ def _misses_often(after: Sequence[bool]) -> bool:
 
 def _by_slo(confirmation: Mapping[str, Any]) -> str:
     """Say that the SLOs alone have made it worse, where they have; its speed may be better."""
-    before, after = verdicts.slo_met(confirmation["runs"])
+    before, after = verdicts.slo_met(verdicts.judged(confirmation))
     decided = before and after and all(before) and not any(after)
     return (
         ": it misses an SLO in all runs of the pairs, which the baseline meets" if decided else ""
