@@ -109,6 +109,16 @@ def test_a_confirmation_is_told_with_what_decided_it() -> None:
     assert found.basis == "6 interleaved pairs, 95 % intervals"
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [(8, "8 were asked for, the budget ended them"), (None, "the budget ended them")],
+)
+def test_pairs_that_the_budget_ended_are_told(asked: int | None, said: str) -> None:
+    found = verdicts.confirmed(study(pairs=3, pairs_asked=asked, pairs_ended_by="budget"))
+
+    assert found.basis == f"3 interleaved pairs ({said}), 95 % intervals"
+
+
 def test_one_of_the_first_version_was_decided_by_the_token_rate() -> None:
     found = verdicts.confirmed(study(ratio={"token_rate": {"mean": 3.1, "ci95": None}}, pairs=1))
 

@@ -13,7 +13,7 @@ from llmdyno import store
 from llmdyno.cli import flags
 from llmdyno.knobs import Value
 from llmdyno.results import pairs as statistics
-from llmdyno.tune import paired, pairs, rejected
+from llmdyno.tune import pair_runs, paired, pairs, rejected
 from llmdyno.tune.entries import Event, Step
 from llmdyno.tune.folder import stack_of
 from llmdyno.tune.ledger import Ledger
@@ -27,6 +27,7 @@ from llmdyno.tune.runner import Runner
 from llmdyno.tune.spec import Study
 
 AFTER: dict[str, Value] = {"itl_ms": 20}
+BEST = Step(phase="best", number=0, config=AFTER, state="measured")
 
 
 class Confirmed:
@@ -164,7 +165,7 @@ def test_pairs_until_the_interval_is_narrow(
     assert len(never.run(monkeypatch)) == 12
 
 
-def test_the_budget_ends_all_but_the_least_pairs(
+def test_the_budget_ends_all_but_the_first_two_pairs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = Confirmed(tmp_path / "s", 0.3, budget="1s")
@@ -174,6 +175,38 @@ def test_the_budget_ends_all_but_the_least_pairs(
     assert asked.said[-1] == (
         "The budget has no time for another pair; the confirmation ends with 2."
     )
+
+
+@pytest.mark.parametrize(
+    "given", [{"pairs": 4}, {"pairs": 4, "confirm_until": "0.1%", "max_pairs": 4}]
+)
+def test_the_budget_ends_pairs_that_were_asked_for_and_a_larger_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(pairs, "half_width", values_only)
+    asked = Confirmed(tmp_path / "s", 0.01, budget="1s", **given)
+
+    assert len(asked.run(monkeypatch)) == 4
+    of = "" if "confirm_until" in given else " of 4"
+    assert asked.said[-1] == (
+        f"The budget has no time for another pair; the confirmation ends with 2{of}."
+    )
+    ledger = Ledger(tmp_path / "s")
+    assert rejected.has_its_pairs(ledger, 0, 2)  # the verdict is by what there is
+    assert not rejected.has_its_pairs(ledger, 0, 1)
+    told = pair_runs.planned(ledger, BEST, 2)
+    assert told == {"pairs_asked": None if of == "" else 4, "pairs_ended_by": "budget"}
+    for step in ledger.of("confirm"):  # a run that is gone would be made again
+        run = tmp_path / "s" / step.run
+        run.mkdir(parents=True)
+        for name in (store.JOURNAL, store.SUMMARY):
+            (run / name).touch()
+
+    more = Confirmed(tmp_path / "s", 0.01, budget="9h", **given)
+    assert len(more.run(monkeypatch)) == 8
+    ledger = Ledger(tmp_path / "s")
+    assert ledger.pairs_ended(0) == "all pairs"
+    assert pair_runs.planned(ledger, BEST, 4)["pairs_ended_by"] is None
 
 
 def test_all_levels_are_confirmed_if_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -202,6 +202,8 @@ class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
     config: Document = {}  # what was told against the baseline; empty: an older study's
     earlier: float = 0  # pairs that were measured before the study moved to where it is now
     since: tuple[str, ...] = ()  # what has changed since
+    asked: float | None = None  # pairs, by --pairs; None: their number was open
+    ended_by_budget: bool = False
 
     @property
     def opening(self) -> str:
@@ -218,7 +220,12 @@ class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
     def basis(self) -> str:
         """What it rests on: "6 interleaved pairs, 95 % intervals", and where some are earlier."""
         moved = f"; {self.moved}" if self.moved else ""
-        return f"{wording.count(self.pairs)} interleaved {self._pairs}, 95 % intervals{moved}"
+        ended = ""
+        if self.ended_by_budget:
+            of = f"{wording.count(self.asked)} were asked for, " if self.asked else ""
+            ended = f" ({of}the budget ended them)"
+        pairs = f"{wording.count(self.pairs)} interleaved {self._pairs}{ended}"
+        return f"{pairs}, 95 % intervals{moved}"
 
     @property
     def moved(self) -> str:
@@ -283,6 +290,8 @@ def confirmed(study: Document) -> Confirmed:
         config=part(found, "config"),
         earlier=number(found, "earlier_pairs") or 0,
         since=tuple(texts(found, "moved_since")),
+        asked=number(found, "pairs_asked"),
+        ended_by_budget=text(found, "pairs_ended_by") == "budget",
     )
 
 

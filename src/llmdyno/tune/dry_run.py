@@ -355,7 +355,7 @@ def _budget(
     trial_s = sum(side.run_s("trial") for side in sides) / len(sides)
     at_once = max(1, len(sides[0].lanes))
     planned = _to_come(takes["confirmation"].runs)
-    least = max(0, study.pairs_least - (_pairs(study, sides[0]) - planned))
+    least = max(0, statistics.PAIRS_MIN - (_pairs(study, sides[0]) - planned))
     pair_s = takes["confirmation"].seconds / max(1, planned)
     kept_s = kept_for_proof_s(study, takes["best"].seconds, pair_s)
     most, more = (
@@ -365,7 +365,7 @@ def _budget(
     firsts = at_once * sum(side.tries_first for side in sides)
     trials = min(takes["trials"].runs, max(min(most, firsts), more))
     left_s -= math.ceil(trials / at_once) * trial_s + takes["best"].seconds
-    # The least number of pairs comes whatever the budget says.
+    # Two pairs come whatever the budget says.
     pairs = min(planned, max(least, int(max(0.0, left_s) / max(pair_s, 1e-9))))
     proves = trials > 0 or not takes["trials"].runs
     return {

@@ -15,7 +15,7 @@ from llmdyno.results.shift import shift
 from llmdyno.results.stats import significant
 from llmdyno.tune.blame import MACHINES
 from llmdyno.tune.candidates import same
-from llmdyno.tune.entries import Step, key
+from llmdyno.tune.entries import OUT_OF_BUDGET, Step, key
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.paired import Pair, value_runs
 from llmdyno.tune.reference import baselines_in
@@ -71,6 +71,20 @@ def runs(
         }
         for step in steps
     ]
+
+
+def planned(ledger: Ledger, best: Step | None, pairs: int) -> dict[str, Any]:
+    """Return how many pairs were asked for, and whether the budget ended them before.
+
+    Args:
+        ledger: of the study.
+        best: the would-be winner; None: there is none.
+        pairs: that were measured.
+    """
+    asked = ledger.spec.pairs if ledger.spec.pairs_fixed else None
+    ended = best is not None and ledger.pairs_ended(best.contender) == OUT_OF_BUDGET
+    short = ended and (asked is None or pairs < asked)
+    return {"pairs_asked": asked, "pairs_ended_by": "budget" if short else None}
 
 
 def baseline_before(ledger: Ledger, contender: int, arm_of: Callable[[Step], str]) -> list[bool]:

@@ -4,8 +4,8 @@
 objective's ratio is narrow enough. With neither the noise decides: as many pairs as find an effect
 of 10 % in 80 of 100 cases, by what was seen before and in the first three pairs. That is decided
 once: to look again after each pair would end the pairs when their runs are alike by luck. The
-budget ends all but the least number. What is asked rests on the ledger alone, so a study that goes
-on asks as it did.
+budget ends all but the first two, however many are asked for. What is asked rests on the ledger
+alone, so a study that goes on asks as it did.
 """
 
 import math
@@ -19,7 +19,7 @@ from llmdyno.knobs import Value
 from llmdyno.results import pairs as statistics
 from llmdyno.results.stats import Spread
 from llmdyno.tune import pair_runs, paired
-from llmdyno.tune.entries import Event, Step
+from llmdyno.tune.entries import OUT_OF_BUDGET, Event, Step
 from llmdyno.tune.noise import spreads_before
 from llmdyno.tune.runner import Runner
 from llmdyno.tune.spec import Study
@@ -53,6 +53,7 @@ class Confirmation:
         self._before, self._after = before, after
         self._runner = before.runner
         self._contender = contender
+        self._out_of_budget = False
         if before.runner is not after.runner:
             before.runner.partner = after.runner.ledger
             after.runner.partner = before.runner.ledger
@@ -60,7 +61,7 @@ class Confirmation:
     def run(
         self, heading: str = "Confirmation", then_s: Callable[[float], float] = lambda _: 0.0
     ) -> None:
-        """Measure as many pairs as are planned; it ends early when a run fails.
+        """Measure as many pairs as are planned; it ends early when a run fails, or the budget ends.
 
         Args:
             heading: begins what is said of it.
@@ -74,8 +75,9 @@ class Confirmation:
             if not steps:
                 return
         ledger = self._after.runner.ledger
-        if not ledger.has_its_pairs(self._contender):
-            ledger.append(Event(kind="paired", why="all pairs", contender=self._contender))
+        why = OUT_OF_BUDGET if self._out_of_budget else "all pairs"
+        if ledger.pairs_ended(self._contender) != why:
+            ledger.append(Event(kind="paired", why=why, contender=self._contender))
 
     def _measured(self, pair: int) -> list[Step]:
         """Measure both runs of a pair, as far as they are not measured; none: one has failed."""
@@ -132,10 +134,14 @@ class Confirmation:
             if is_enough(study, number, steps, self._spreads_before()):
                 return
             begun = any(step.number // 2 == number for step in steps)
-            if number >= study.pairs_least and not begun and self._pair_s() > runner.left_s():
+            may_end = number >= statistics.PAIRS_MIN and not begun
+            if may_end and self._pair_s() > runner.left_s():
+                of = f" of {study.pairs}" if study.pairs_fixed else ""
                 runner.say(
-                    f"The budget has no time for another pair; the confirmation ends with {number}."
+                    f"The budget has no time for another pair; the confirmation ends with"
+                    f" {number}{of}."
                 )
+                self._out_of_budget = True
                 return
             yield number
             number += 1
@@ -150,7 +156,7 @@ class Confirmation:
         self._runner.foretell_proof(comes, left_s + then_s(left_s))
 
     def left_s(self, before_s: float = 0.0) -> float:
-        """Return about how long it will go on; the budget ends all pairs but the least number.
+        """Return about how long it will go on; the budget ends all pairs but the first two.
 
         Args:
             before_s: what is to be done before it.
@@ -160,7 +166,7 @@ class Confirmation:
             side.runner.lasts_s(side.runner.trial_load(confirm=True))
             for side in (self._before, self._after)
         )
-        least_s = max(0.0, self._runner.study.pairs_least - done) * pair_s
+        least_s = max(0.0, statistics.PAIRS_MIN - done) * pair_s
         planned_s = (self._expected() - done) * pair_s
         return max(least_s, min(planned_s, self._runner.left_s() - before_s))
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from llmdyno.results import verdicts
 from llmdyno.results.lost import Requests, loses, together
-from llmdyno.tune.entries import Step
+from llmdyno.results.pairs import PAIRS_MIN
+from llmdyno.tune.entries import OUT_OF_BUDGET, Step
 from llmdyno.tune.ledger import Ledger
 from llmdyno.units import counted
 
@@ -16,6 +17,8 @@ def has_its_pairs(ledger: Ledger, contender: int, pairs: int) -> bool:
     Where the noise, an interval or the budget ends the pairs, the ledger says that it did.
     """
     study = ledger.spec
+    if ledger.pairs_ended(contender) == OUT_OF_BUDGET and pairs >= PAIRS_MIN:
+        return True
     if study.pairs_fixed:
         return pairs >= study.pairs_least
     return pairs >= study.pairs_least and ledger.has_its_pairs(contender)

@@ -174,8 +174,8 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         Flag(
             BUDGET,
             "What a study may take: time (2h), machine hours (2mh) or, with --price, money ($20)."
-            " Trials leave room in it for the proof, a third at most; the winner in full and the"
-            " least pairs come whatever is left.",
+            " Trials leave room in it for the proof, a third at most; the winner in full and two"
+            " pairs come whatever is left.",
             metavar="TIME|MACHINE-HOURS|MONEY",
         ),
     ] = None
@@ -183,7 +183,8 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         int | None,
         Flag(
             WHOLE,
-            "Pairs of runs that confirm the winner; with --confirm-until the least.",
+            "Pairs of runs that confirm the winner, unless the budget ends before; with"
+            " --confirm-until the least.",
             default="as many as find 10 % given the noise seen",
         ),
     ] = None
@@ -301,7 +302,7 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def pairs_least(self) -> int:
-        """How many pairs there will be at least, whatever the budget."""
+        """How many pairs there will be at least, unless the budget ends before."""
         return self.pairs if self.pairs is not None else 2
 
     @property

@@ -235,6 +235,7 @@ class _Document:
             "level": None if self._study.load.is_open else self._study.level,
             "arrival": self._study.load.arrival,
             "pairs": len(pairs),
+            **pair_runs.planned(self._ledger, best, len(pairs)),
             "ratio": {one.key: ratios[one.key] for one in (objective, *HEADLINES)} if pairs else {},
             # Beside "ratio", whose keys readers know: the metrics of the SLOs.
             "slo_ratio": {one.key: ratios[one.key] for one in self._of_slos()} if pairs else {},
