@@ -131,39 +131,54 @@ def shifted(
 ) -> dict[str, Any] | None:
     """Return what the baseline comes to in the pairs ÷ before the trials; None: no change is shown.
 
+    Where no run before was as those of the pairs, there are two on either side: one that was
+    warmer, and one that was shorter. A change is shown where it is beside both, to the same side;
+    the smaller one is told.
+
     Args:
         ledger: of the study.
         steps: of the confirmation.
         arm_of: tells the arm of each, "before" or "after".
     """
-    first = _first_like_pairs(ledger)
-    if first is None or not first.value or first.value < 0:
+    firsts = _firsts_like_pairs(ledger)
+    found = []
+    for first in firsts:
+        here = [
+            msgspec.structs.replace(step, arm=arm_of(step))
+            for step in steps
+            if step.place == first.place
+        ]
+        assert first.value
+        found.append(shift(math.log(first.value), value_runs(here)))
+    shown = [one for one in found if one is not None]
+    if not shown or len(shown) < len(found) or len({one.mean > 1 for one in shown}) > 1:
         return None
-    here = [
-        msgspec.structs.replace(step, arm=arm_of(step))
-        for step in steps
-        if step.place == first.place
-    ]
-    found = shift(math.log(first.value), value_runs(here))
-    return found and {
-        "mean": significant(found.mean),
-        "ci95": [significant(bound) for bound in found.ci95],
+    least = min(shown, key=lambda one: abs(math.log(one.mean)))
+    return {
+        "mean": significant(least.mean),
+        "ci95": [significant(bound) for bound in least.ci95],
     }
 
 
-def _first_like_pairs(ledger: Ledger) -> Step | None:
+def _firsts_like_pairs(ledger: Ledger) -> list[Step]:
     """Return the baseline's run before the trials that had the pairs' load and all of the machine.
 
     A server that has run lower levels first is warmer, and so is one that runs longer: its prefix
-    cache holds more, and it has compiled what it needs. None: there is no such run.
+    cache holds more, and it has compiled what it needs. Where there is no such run, but one that is
+    warmer and one that is shorter, both are returned; without them none.
     """
     study = ledger.spec
+    whole, reference = ledger.find("baseline", 0), ledger.find("reference", 0)
     if study.confirm_levels == "all" or len(study.load.points) == 1:
-        return ledger.find("baseline", 0)
-    if study.trial_duration_s != study.load.duration_s:
-        return None
-    reference = ledger.find("reference", 0)  # a lane's has a part of the machine
-    return None if reference is None or reference.device else reference
+        firsts = [whole]
+    elif study.trial_duration_s == study.load.duration_s:
+        firsts = [reference]
+    else:
+        firsts = [whole, reference]
+    if any(one is not None and one.device for one in firsts):  # a lane's has a part of the machine
+        return []
+    known = [one for one in firsts if one is not None and one.value and one.value > 0]
+    return known if len(known) == len(firsts) else []
 
 
 def stack_of(step: Step) -> dict[str, str]:
