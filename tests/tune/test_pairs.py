@@ -281,6 +281,16 @@ def test_an_open_number_of_pairs_is_whole_once_its_plan_has_ended(
     assert not rejected.has_its_pairs(ledger, 0, 2)
 
 
+def test_what_decides_how_many_pairs_there_are_counts_in_what_they_find() -> None:
+    asked = {"engine": lab.ENGINE, "model": "m", "users": "2"}
+    whole = pairs.announcement(flags.study_spec(asked), 0.05)
+    six = pairs.announcement(flags.study_spec({**asked, "max_pairs": 6}), 0.05)
+
+    assert whole.startswith("Confirmation: about 7 interleaved pairs. With equal runs 5.0% apart")
+    assert whole.endswith("in 80 of 100 cases. The first three decide.")
+    assert six.endswith("; one of 10% would need 7 pairs. The first three decide.")
+
+
 def test_where_pairs_can_find_next_to_nothing_that_is_said_in_words() -> None:
     study = flags.study_spec({"engine": lab.ENGINE, "model": "m", "users": "2", "pairs": 3})
 

@@ -322,7 +322,7 @@ def _confirmation(
     """Return what the pairs can find, those that were measured and those that are to come."""
     noise = statistics.pooled_noise(spreads_before(first.runner.ledger))
     pairs = pairs_asked(study, noise)
-    runs = {one.name: one.runs for one in phases}
+    runs, decided = {one.name: one.runs for one in phases}, study.pairs_decided
     # Without a trial there is no proof; what it would find is told all the same.
     if budget is not None and (budget["trials"] or not runs["trials"]):
         pairs -= _to_come(runs["confirmation"]) - budget["pairs"]
@@ -331,8 +331,8 @@ def _confirmation(
         "pairs_most": study.pairs_most,
         "until": study.confirm_until,
         "noise": round(noise, 4),
-        "detects": round(statistics.detectable(noise, pairs, decided=study.pairs_decided), 4),
-        "pairs_for_10_percent": statistics.pairs_for(EFFECT, noise),
+        "detects": round(statistics.detectable(noise, pairs, decided=decided), 4),
+        "pairs_for_10_percent": statistics.pairs_for(EFFECT, noise, decided=decided),
     }
 
 

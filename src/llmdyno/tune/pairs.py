@@ -214,10 +214,10 @@ def announcement(study: Study, noise: float, heading: str = "Confirmation") -> s
         )
     decides = " The first three decide." if decided else ""
     told = f"{pairs}. With {spread} they find a difference of {smallest:.0%} in 80 of 100 cases"
-    would = statistics.pairs_for(EFFECT, noise)
+    would = statistics.pairs_for(EFFECT, noise, decided=decided)
     if smallest <= EFFECT or would <= asked:
         return f"{told}.{decides}"
-    enough = statistics.power(EFFECT, noise, would) >= statistics.POWER
+    enough = statistics.power(EFFECT, noise, would, decided=decided) >= statistics.POWER
     more = "" if enough else "more than "
     return f"{told}; one of {EFFECT:.0%} would need {more}{counted(would, 'pair')}.{decides}"
 
