@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from llmdyno import store
 from llmdyno.cli import flags
 from llmdyno.knobs import Value
 from llmdyno.results import pairs as statistics
+from llmdyno.results.stats import Spread
 from llmdyno.tune import pair_runs, paired, pairs, rejected
 from llmdyno.tune.entries import Event, Step
 from llmdyno.tune.folder import stack_of
@@ -279,6 +281,27 @@ def test_an_open_number_of_pairs_is_whole_once_its_plan_has_ended(
     assert rejected.has_its_pairs(ledger, 0, 2)
     ledger.events.clear()  # as if it had been killed between two pairs
     assert not rejected.has_its_pairs(ledger, 0, 2)
+
+
+def test_the_noise_of_an_earlier_winners_pairs_is_known_before_the_next_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Confirmed(tmp_path / "s", 0.2).run(monkeypatch)
+    study = flags.study_spec({"engine": lab.ENGINE, "model": "m", "users": "2", "trials": 1})
+    narrator = Narrator(notify=print, notify_waiting=print, display=lambda *_: lambda *_: None)
+    runner = Runner(study, tmp_path / "s", stack_of(study), narrator)
+    other: dict[str, Value] = {"itl_ms": 30}
+
+    def known(contender: int) -> list[Spread]:
+        sides = Side(runner, {}), Side(runner, other)
+        return Confirmation(*sides, contender)._spreads_before()
+
+    assert known(0) == []  # its own pairs are none before it
+    assert [spread.freedom for spread in known(1)] == [24 - 4]
+    assert pairs_expected(study, 0, [], known(1)) == 12
+    moved = [msgspec.structs.replace(step, place=1) for step in runner.ledger.steps]
+    runner.ledger.steps[:] = moved  # of another machine
+    assert known(1) == []
 
 
 def test_what_decides_how_many_pairs_there_are_counts_in_what_they_find() -> None:

@@ -95,15 +95,20 @@ class Confirmation:
             steps.append(step)
         return steps
 
-    def steps(self) -> list[Step]:
-        """Return what was measured, in order, each with its arm and the whole path of its run."""
+    def steps(self, contender: int | None = None) -> list[Step]:
+        """Return what was measured, in order, each with its arm and the whole path of its run.
+
+        Args:
+            contender: the number of another would-be winner; None: of this one.
+        """
+        number = self._contender if contender is None else contender
         sides = {id(side.runner): side.runner for side in (self._before, self._after)}
         found = [
             msgspec.structs.replace(
                 step, arm=self._arm(runner, step), run=str(runner.folder / step.run)
             )
             for runner in sides.values()
-            for step in runner.ledger.of("confirm", self._contender)
+            for step in runner.ledger.of("confirm", number)
         ]
         return sorted(found, key=lambda step: step.number)
 
@@ -185,7 +190,18 @@ class Confirmation:
         if pair_runs.shifted(self._before.runner.ledger, steps, lambda step: step.arm):
             return []
         ledgers = {id(side.runner): side.runner.ledger for side in (self._before, self._after)}
-        return [spread for ledger in ledgers.values() for spread in spreads_before(ledger)]
+        twice = [spread for ledger in ledgers.values() for spread in spreads_before(ledger)]
+        return [*twice, *self._spreads_of_earlier()]
+
+    def _spreads_of_earlier(self) -> list[Spread]:
+        """Return how far runs lay apart in the pairs of earlier would-be winners, in this place."""
+        ledgers = [side.runner.ledger for side in (self._before, self._after)]
+        made = {step.contender for ledger in ledgers for step in ledger.of("confirm")}
+        found = []
+        for contender in sorted(one for one in made if one < self._contender):
+            here = [step for step in self.steps(contender) if step.place == ledgers[0].place]
+            found.append(statistics.residual_spread(paired.value_runs(here)))
+        return [spread for spread in found if spread is not None]
 
     def _pair_s(self) -> float:
         """Return how long another pair will take."""
