@@ -127,8 +127,8 @@ def test_a_budget_says_how_many_trials_it_has_time_for() -> None:
     all_of_it = {"minutes": 120.0, "trials": 10, "enough": True, "pairs": 3, "over_minutes": 0.0}
     assert much["budget"] == all_of_it
     said = (
-        "The budget of 15 minutes has time for 3 trials. Then come the 3 pairs of the proof, which"
-        " end 10 minutes after the budget does."
+        "The budget of 15 minutes has time for 3 trials. Then come the 2 pairs of the proof, which"
+        " end 5.8 minutes after the budget does."
     )
     assert said in shown(little)
     assert "The budget of 120 minutes is enough for all of it: 10 trials." in shown(much)

@@ -71,7 +71,7 @@ class Arm:
 
     @property
     def runner(self) -> Runner:
-        """What measures it."""
+        """That of its tuner, which is another one once it goes on towards more trials."""
         return self.tuner.runner
 
     def started(self) -> int:
