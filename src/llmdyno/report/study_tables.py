@@ -92,8 +92,8 @@ def trials(study: Document) -> Table | None:
     if not rows:
         return None
     return Table(
-        caption=f"All trials; the value is {_objective(study)}. Below each stands what it sets"
-        " otherwise than the baseline.",
+        caption="All trials, with the objective's value. Below each stands what it sets otherwise"
+        " than the baseline.",
         columns=(
             ("Trial", "text"),
             ("State", "text"),
@@ -106,13 +106,6 @@ def trials(study: Document) -> Table | None:
         ),
         rows=tuple(rows),
     )
-
-
-def _objective(study: Document) -> str:
-    """Name what the values of a table are, with its unit: "token_rate:mean in tok/s"."""
-    objective = documents.text(study, "objective")
-    unit = titles.unit(objective)
-    return f"{objective} in {unit}" if unit else objective or "the objective's"
 
 
 def _changes(base: Document, config: Document) -> tuple[str, ...]:
@@ -181,7 +174,7 @@ def confirmation_runs(study: Document) -> Table | None:
     if not rows:
         return None
     return Table(
-        caption=f"The runs of the pairs, in order; the value is {_objective(study)}",
+        caption="The runs of the pairs, in order, with the objective's value",
         columns=(
             ("Run", "text"),
             ("Pair", "number"),

@@ -56,6 +56,18 @@ def worded(ratio: float | None, key: str, bounds: Interval | None = None) -> str
     return f"{said} ({_between(bounds, words, said)})" if bounds else said
 
 
+def up_to(bounds: Interval) -> str:
+    """Return how large a difference may be whose interval holds 1: "12 %", "3.1 times"."""
+    low, high = bounds
+    times = max(high, 1 / low if low > 0 else math.inf)
+    if not math.isfinite(times):
+        return "any number of times"
+    if times >= _TWO:
+        return f"{_times(times)} times"
+    percent = 100 * max(high - 1, 1 - low)
+    return f"{percent:.1f} %" if percent < 1 else f"{percent:.0f} %"
+
+
 def judged(ratio: float | None, key: str, bounds: Interval | None = None) -> str:
     """Say a ratio as worded() does, and before it that it is not shown if the interval holds 1."""
     said = worded(ratio, key, bounds)

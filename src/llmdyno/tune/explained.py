@@ -132,7 +132,11 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
         """
         gain = f"{math.exp(whole):.2f}x"
         if not matters(whole, self.noise, len(self._pairs(names))):
-            return "no effect", f"{listed}: no effect beyond the noise, even together."
+            hidden = math.expm1(abs(whole) + self._beyond(names))
+            return "no effect", (
+                f"{listed}: no effect beyond the noise, even together; up to {hidden:.0%} would not"
+                " have shown."
+            )
         if whole < 0:
             return "harm", f"{listed}: together they cost ({gain}); the winner does better without."
         if whole - alone <= self._beyond(names, *((name,) for name in names)):
