@@ -69,7 +69,7 @@ def test_a_page_has_the_verdict_as_its_heading_and_the_rest_below() -> None:
 
     said = findings.verdict(document)
 
-    assert said.heading.endswith("; the baseline stays, as it changes nothing.")
+    assert said.heading.endswith("; the baseline stays, as nothing speaks for a change.")
     assert said.rest == "Compared was fast=true. No config that was tried meets ttft:p99<2s."
     whole = said.heading.removesuffix(".") + "; " + said.rest[0].lower() + said.rest[1:]
     assert said.sentence == whole
