@@ -50,7 +50,7 @@ def of_study(
 def _what_changed(study: Document, guide: Mapping[str, Knob]) -> str:
     rows = [row for row in settings.of_study(study, guide) if row.differs]
     combination = stacks.replaced(study)
-    of = ", told against the defaults of what won" if combination else ""
+    of = ", told against the baseline of what won" if combination else ""
     if combination and not rows:
         return f"What serves the model: {combination}."
     if not documents.part(study, "best") or not rows:

@@ -13,6 +13,7 @@ from llmdyno import knobs
 from llmdyno.knobs import Knob
 from llmdyno.report import documents
 from llmdyno.report.documents import Document
+from llmdyno.results import stacks
 from llmdyno.results.study_doubts import effective
 
 ENGINE_ARGUMENTS = "engine arguments"
@@ -30,8 +31,11 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def of_study(study: Document, guide: Mapping[str, Knob]) -> list[Setting]:
-    """Return all settings of the guide and of both configs, those that differ first."""
-    before = documents.part(study, "baseline", "config")
+    """Return all settings of the guide and of both configs, those that differ first.
+
+    Both are of the engine and front that won: another engine's settings are other ones.
+    """
+    before = stacks.own_baseline(study)
     after = documents.part(study, "best", "config")
     version = documents.text(study, "engine_version") or None
     names = dict.fromkeys([*before, *after, *guide])

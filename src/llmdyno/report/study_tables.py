@@ -18,6 +18,8 @@ def of_settings(study: Document, guide: Mapping[str, Knob]) -> list[Table]:
         documents.text(row, "knob"): put_back.effect_of(study, row)
         for row in documents.items(study, "ablation")
     }
+    own = stacks.named(documents.part(study, "best")) if stacks.replaced(study) else ""
+    beside = f", told against the baseline of {own}" if own else ""
     tables: list[Table] = []
     for differs, caption in ((True, "Settings that differ"), (False, "Settings that are the same")):
         chosen = [row for row in rows if row.differs == differs]
@@ -26,7 +28,7 @@ def of_settings(study: Document, guide: Mapping[str, Knob]) -> list[Table]:
         last: tuple[Column, ...] = (("What it gave", "text"),) if differs else ()
         tables.append(
             Table(
-                caption=f"{caption} ({len(chosen)})",
+                caption=f"{caption} ({len(chosen)}){beside}",
                 columns=(("Setting", "text"), ("Baseline", "code"), ("Tuned", "code"), *last),
                 rows=tuple(
                     _setting_row(row, gave.get(row.name) if differs else "") for row in chosen
