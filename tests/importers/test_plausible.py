@@ -82,7 +82,7 @@ def test_counts_that_cannot_be_are_null(
         ({"output_throughput": 1e6}, "the token rate of 1,000,000/s over "),
         ({"request_throughput": 1e4}, "the request rate of 10,000/s over "),
         ({"duration": 0}, "the duration is 0 s, and requests completed in it"),
-        ({"request_goodput": 1e4}, "the goodput of 1e+04 requests a second is above"),
+        ({"request_goodput": 1e4}, "the goodput of 10,000 requests a second is above"),
         ({"mean_ttft_ms": 9e6, "mean_e2el_ms": 900.0}, "the mean of TTFT of 9e+06 ms is above"),
     ],
 )
@@ -231,7 +231,7 @@ def genai_bench(scenario: str) -> Any:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (aiperf(-79.6), "256 output tokens on average and 1255 were"),
+        (aiperf(-79.6), "256 output tokens on average and 1,255 were"),
         (aiperf(1.5), ""),
         (
             {**sample("sglang.jsonl"), "random_output_len": 512},
@@ -242,7 +242,7 @@ def genai_bench(scenario: str) -> Any:
         (guidellm("prompt_tokens=256,output_tokens=32"), "64 output tokens on average and 32 were"),
         (guidellm('{"prompt_tokens": 256, "output_tokens": 64}'), ""),
         (guidellm("output_tokens=32,output_tokens_stdev=9"), ""),
-        (llm_d(1200), "1000 output tokens on average and 1200 were"),
+        (llm_d(1200), "1,000 output tokens on average and 1,200 were"),
         (llm_d(1010), ""),
         (genai_bench("D(100,50)"), "100 output tokens on average and 50 were"),
         (genai_bench("N(480,240)/(300,150)"), ""),

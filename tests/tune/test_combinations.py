@@ -60,6 +60,36 @@ def test_settings_are_read_as_the_knobs_that_they_name() -> None:
     assert read_settings(spec(), ["fast=true", "itl_ms=12"]) == {"fast": True, "itl_ms": 12}
 
 
+def test_a_name_may_say_whose_it_is() -> None:
+    study = spec(
+        baseline={"itl_ms": 30, "faulty.engine:itl_ms": 40, "timed.engine:mode": "good"},
+        candidates=[{"faulty.engine:itl_ms": 10}, {"itl_ms": 12, "timed.engine:idle": True}],
+        search="timed.engine:itl_ms=5..50,fast",
+        engine_arg=["timed.engine:--mine", "faulty.engine:--other=2"],
+        trials=8,
+    )
+
+    timed, other = combinations(study)
+
+    assert own(timed).baseline == {"itl_ms": 30, "mode": "good"}
+    assert own(other).baseline == {"itl_ms": 40}
+    assert own(timed).candidates == ({"itl_ms": 12, "idle": True},)
+    assert own(other).candidates == ({"itl_ms": 10},)
+    assert (own(timed).search, own(other).search) == (("itl_ms=5..50",), ("fast",))
+    assert (own(timed).engine_args, own(other).engine_args) == (("--mine",), ("--other=2",))
+    assert read_settings(spec(), ["fast=true", "timed.engine:itl_ms=12", "itl_ms=9"]) == {
+        "fast": True,
+        "itl_ms": 9,
+        "timed.engine:itl_ms": 12,
+    }
+
+
+def test_what_is_said_of_an_engine_that_is_left_out_waits_for_it() -> None:
+    study = spec(engine="timed.engine,vllm", baseline={"vllm:max_num_seqs": 8})
+
+    assert own(combinations(study)[0]).baseline == {}
+
+
 @pytest.mark.parametrize(
     ("given", "why"),
     [
@@ -71,7 +101,11 @@ def test_settings_are_read_as_the_knobs_that_they_name() -> None:
         ({"search": "nothing"}, "--search nothing: is a knob of no combination"),
         ({"candidates": [{"fast": True, "mode": "good"}]}, "no combination has all of its knobs"),
         ({"trials": 1}, "--trials 1: 2 combinations"),
-        ({"engine_arg": ["--a=b"]}, "is a word of one engine's command line"),
+        ({"engine_arg": ["--a=b"]}, "say whose, as in timed.engine:--a=b"),
+        ({"baseline": {"timed.engine:fast": True}}, "timed.engine:fast: is a knob of no"),
+        ({"baseline": {"faulty:fast": True}}, "faulty:fast: is a knob of no combination"),
+        ({"baseline": {"itl_ms": "slow"}}, "itl_ms=slow: .* as in timed.engine:KNOB=VALUE"),
+        ({"engine_arg": ["timed.engine:--port=1"]}, "dyno sets --port itself"),
     ],
 )
 def test_what_is_wrong_is_refused(given: dict[str, Any], why: str) -> None:

@@ -104,6 +104,20 @@ def test_the_best_of_all_is_confirmed_against_the_first_baseline(
     assert "Best of 2 combinations" in page.read_text()
 
 
+def test_each_engine_has_the_words_that_are_said_to_be_its_own(
+    measured: Callable[[Bench], None], tmp_path: Path
+) -> None:
+    measured(Bench({"timed.engine": 40, "faulty.engine": 20}))
+    words = ("timed.engine:--of-mine=1", "faulty.engine:--of-mine", "faulty.engine:2")
+
+    document = Combined(spec(engine_arg=list(words)), tmp_path / "s", unheard()).run()
+
+    assert document["engine_args"] == ["--of-mine", "2"]
+    assert "--of-mine 2" in (tmp_path / "s" / "bundle" / "serve.sh").read_text()
+    first = Ledger(tmp_path / "s" / "stacks" / "timed.engine+native").spec
+    assert first.engine_args == ("--of-mine=1",)
+
+
 def test_what_another_engine_gives_is_not_told_of_a_setting(
     measured: Callable[[Bench], None], tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """The predictor's best configs are tried first."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -9,9 +10,12 @@ import pytest
 from llmdyno.cli.flags import study_spec
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Value
+from llmdyno.predict.asked import Plan
+from llmdyno.predict.planning import forecasts
 from llmdyno.tune.folder import stack_of
-from llmdyno.tune.foreseen import FORESEEN_MAX, foreseen
+from llmdyno.tune.foreseen import FORESEEN_MAX, expected, foreseen
 from llmdyno.tune.search import space
+from llmdyno.units import Lengths
 
 ASKED = {
     "engine": "vllm",
@@ -69,3 +73,38 @@ def test_without_a_gpu_nothing_is_foreseen() -> None:
 def test_what_the_predictor_cannot_know_is_refused(given: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         found(**given)
+
+
+@pytest.mark.parametrize("name", ["chat", "chat-system", "agent", "synthetic"])
+def test_the_prompts_are_those_of_the_study(name: str) -> None:
+    """A chat's 61 tokens had been simulated as 256."""
+    asked = {**ASKED, "workload": name, "osl": "256", "users": "100"}
+    if name != "synthetic":
+        del asked["isl"]
+    study = msgspec.structs.replace(study_spec(asked), baseline={})
+    plan = Plan(
+        model=study.model,
+        gpu="h200",
+        engines=("vllm",),
+        osl=study.workload.osl or Lengths("fixed", 0),
+        isl=study.workload.isl or Lengths("uniform", 1536, 2560),  # an agent's
+        workload=name,
+        users=(100,),
+        duration_s=10.0,
+    )
+
+    (said,) = expected(study, stack_of(study), [{}])
+
+    assert said == {**forecasts(plan, [{}])[0], "config": {}}
+
+
+def test_prompts_of_a_file_are_not_simulated(tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "Say why.", "output_tokens": 5}\n')
+    asked = {**ASKED, "workload": "file", "dataset": str(prompts), "users": "100"}
+    del asked["isl"]
+    study = study_spec(asked)
+
+    (said,) = expected(study, stack_of(study), [{}])
+
+    assert said["token_rate"] > 0

@@ -129,7 +129,7 @@ def tune(
         told = told if live is None else live.narrator(told)
         hosts = _hosts(store_url, study, dry_run=dry_run)
         tuner: Combined | Tuner = (
-            Combined(study, folder, told, elsewhere=elsewhere)
+            Combined(study, folder, told, elsewhere=elsewhere, here=not dry_run)
             if study.combines
             else Tuner(study, folder, told, elsewhere=elsewhere, here=not dry_run, hosts=hosts)
         )

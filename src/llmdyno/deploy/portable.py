@@ -4,7 +4,6 @@ Every launch of a bundle passes through here on its way from the engine to a fro
 files. Paths become relative to the bundle's folder, from which everything is started.
 """
 
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from llmdyno.engines import Launch, Step
 from llmdyno.engines._wrapped import WrappedEngine
 from llmdyno.fronts import model_link
 from llmdyno.knobs import Config
+from llmdyno.processes.launch import elsewhere
 
 PYTHON = "python3"
 ARTIFACT = Path("artifact")  # where the bundle has what was built
@@ -28,7 +28,10 @@ class PortableEngine(WrappedEngine):
         """Return the engine's steps, for a model that lies in the bundle."""
         places = dict(zip([model], model_link(model), strict=False))  # none for a hub's id
         return tuple(
-            msgspec.structs.replace(step, argv=tuple(_moved(word, places) for word in step.argv))
+            msgspec.structs.replace(
+                step,
+                argv=(elsewhere(step.argv), *(_moved(word, places) for word in step.argv[1:])),
+            )
             for step in super().build(model, config, folder)
         )
 
@@ -41,17 +44,15 @@ class PortableEngine(WrappedEngine):
 
 
 def _portable(launch: Launch, model: str) -> Launch:
-    program, *arguments = launch.argv
     places = {
         **{path: str(FILES / Path(path).name) for path in launch.files},
         sys.executable: PYTHON,
+        launch.argv[0]: elsewhere(launch.argv),
     }
-    if program != sys.executable and shutil.which(program):
-        places[program] = Path(program).name
     places |= zip([model], model_link(model), strict=False)  # none for a hub's id
     return msgspec.structs.replace(
         launch,
-        argv=tuple(_moved(word, places) for word in (program, *arguments)),
+        argv=tuple(_moved(word, places) for word in launch.argv),
         model=_moved(launch.model, places),
         probe=launch.probe
         and (
@@ -61,7 +62,11 @@ def _portable(launch: Launch, model: str) -> Launch:
                 for name, value in launch.probe[1].items()
             },
         ),
-        environment={name: _moved(value, places) for name, value in launch.environment.items()},
+        environment={
+            name: _moved(value, places)
+            for name, value in launch.environment.items()
+            if name != "PATH"  # it names folders of this machine
+        },
         files={_moved(path, places): _moved(text, places) for path, text in launch.files.items()},
     )
 

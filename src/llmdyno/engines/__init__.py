@@ -85,6 +85,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     build_distributions: tuple[str, ...] = ()  # ... and those that only a build uses
     # Whether /v1/completions gives the log-probabilities of a prompt's tokens; it is asked anyhow.
     scores_prompts: bool = True
+    # The environment variable that names its Python, where it is installed apart; empty: none.
+    python_variable: str = ""
     takes_arguments: bool = True  # its server has flags beside its knobs, for --engine-arg
     # Other spellings of a knob's flag, e.g. {"-tp": "tensor_parallel_size"}.
     flag_aliases: Mapping[str, str] = {}

@@ -1,13 +1,9 @@
-"""The common part of engines that serve Hugging Face checkpoints: models, flags, GPUs, versions."""
+"""The common part of engines that serve Hugging Face checkpoints: models, flags, GPUs."""
 
 import json
 import math
 import re
-import shutil
-import sys
 from collections.abc import Mapping
-from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 
 from llmdyno.errors import UsageError
@@ -75,24 +71,6 @@ def check_precision(config: Config) -> None:
             f"dtype={show(dtype)} cannot be used with quantization={show(quantization)}: set"
             f" {right}, or leave dtype out."
         )
-
-
-def installed_version(package: str) -> str | None:
-    """Return a package's version without importing it; "unknown" for a copy without metadata."""
-    if find_spec(package) is None:
-        return None
-    for distribution in metadata.packages_distributions().get(package, [package]):
-        try:
-            return metadata.version(distribution)
-        except metadata.PackageNotFoundError:
-            continue
-    return "unknown"
-
-
-def program(console: str, module: str) -> tuple[str, ...]:
-    """Return the console script if it is on the path, else the module of this Python."""
-    found = shutil.which(console)
-    return (found,) if found else (sys.executable, "-m", module)
 
 
 def gpus(config: Config, *sizes: str) -> int:

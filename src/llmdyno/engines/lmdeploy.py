@@ -11,12 +11,14 @@ from pathlib import Path
 import msgspec
 
 from llmdyno.engines import Engine, Launch
-from llmdyno.engines._checkpoint_server import check_model, flags, gpus, installed_version, program
+from llmdyno.engines._checkpoint_server import check_model, flags, gpus
+from llmdyno.engines._homes import home, required, variable
 from llmdyno.engines._scheduling import SIXTEEN_BITS, Limit, Scheduling, Waking
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, MemoryShare
 from llmdyno.records.server_page import MetricsPage, Series, counter, histogram
 
+_PROGRAM = ("lmdeploy", "lmdeploy")  # the package, and its program
 START_TIMEOUT_S = 900.0  # weights are read and converted, kernels tuned
 _FP8_CACHE = (16, 17)  # what only the PyTorch engine takes
 _ARGUMENTS = "LMDeploy 0.18.0 source, lmdeploy/cli/utils.py"
@@ -380,20 +382,26 @@ SCHEDULING = msgspec.structs.replace(
 
 
 class LmdeployEngine(Engine):
-    """`lmdeploy serve api_server` of the Python that runs llmdyno."""
+    """`lmdeploy serve api_server` of the Python that has it."""
 
     name = "lmdeploy"
     knobs = KNOBS
     scheduling = SCHEDULING
     metrics = METRICS
     install = "run: pip install lmdeploy"
+    python_variable = variable("lmdeploy")
     image = "openmmlab/lmdeploy:v0.18.0-cu12"
     packages = ("lmdeploy",)
     distributions = ("lmdeploy",)
 
     def version(self) -> str | None:
-        """Return the installed version; "unknown" for a copy without its metadata."""
-        return installed_version("lmdeploy")
+        """Return the installed version; "unknown" for a copy without its metadata.
+
+        Raises:
+            UsageError: its environment variable names no Python that has it.
+        """
+        found = home(self.name, *_PROGRAM)
+        return found.version if found else None
 
     def check(self, model: str, config: Config) -> None:
         """Refuse what LMDeploy would refuse after it has loaded the model, or take and ignore.
@@ -435,9 +443,10 @@ class LmdeployEngine(Engine):
         port: int,
     ) -> Launch:
         """Return `lmdeploy serve api_server` with the config as flags; its metrics are on."""
+        there = required(self.name, *_PROGRAM)
         return Launch(
             argv=(
-                *program("lmdeploy", "lmdeploy"),
+                *there.program("lmdeploy"),
                 *("serve", "api_server", model),
                 *("--server-name", host, "--server-port", str(port)),
                 *flags(config, KNOBS),
@@ -446,6 +455,7 @@ class LmdeployEngine(Engine):
             endpoint="openai-chat",
             model=model,
             probe=("/v1/completions", {"model": model, "prompt": "a", "max_tokens": 1}),
+            environment=there.environment,
             gpus=gpus(config, "tp"),
             start_timeout_s=START_TIMEOUT_S,
             symptoms=SYMPTOMS,

@@ -10,15 +10,16 @@ compiled at the first start, for settings among which are max_num_sequence and p
 so the first start with new ones takes minutes.
 """
 
-import sys
 from pathlib import Path
 
 from llmdyno.engines import Engine, Launch
-from llmdyno.engines._checkpoint_server import flags, gpus, installed_version
+from llmdyno.engines._checkpoint_server import flags, gpus
+from llmdyno.engines._homes import home, required, variable
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, show
 from llmdyno.records.server_page import MetricsPage, Series
 
+_PROGRAM = ("mlc_llm", "mlc_llm")  # the package, and its program
 START_TIMEOUT_S = 1800.0  # weights are fetched, the model's library is compiled
 MODEL_FILE = "mlc-chat-config.json"
 _SERVE = "MLC-LLM source at 78b6cdb9, python/mlc_llm/cli/serve.py"
@@ -248,18 +249,24 @@ METRICS = MetricsPage(
 
 
 class MlcLlmEngine(Engine):
-    """`python -m mlc_llm serve` of the Python that runs llmdyno."""
+    """`python -m mlc_llm serve` of the Python that has it."""
 
     name = "mlc-llm"
     knobs = KNOBS
     metrics = METRICS
     install = "see https://llm.mlc.ai/docs/install/mlc_llm.html: its packages are not on PyPI"
     image = ""
+    python_variable = variable("mlc-llm")
     distributions = ("mlc-llm",)
 
     def version(self) -> str | None:
-        """Return the installed version; "unknown" for a copy without its metadata."""
-        return installed_version("mlc_llm")
+        """Return the installed version; "unknown" for a copy without its metadata.
+
+        Raises:
+            UsageError: its environment variable names no Python that has it.
+        """
+        found = home(self.name, *_PROGRAM)
+        return found.version if found else None
 
     def check(self, model: str, config: Config) -> None:
         """Refuse a model that MLC did not compile, and what MLC-LLM would take and ignore.
@@ -307,9 +314,10 @@ class MlcLlmEngine(Engine):
         overrides = ";".join(
             f"{name}={show(value)}" for name, value in config.items() if name not in _FLAGS
         )
+        there = required(self.name, *_PROGRAM)
         return Launch(
             argv=(
-                *(sys.executable, "-m", "mlc_llm", "serve", model),
+                *(there.python, "-m", "mlc_llm", "serve", model),
                 *("--host", host, "--port", str(port)),
                 *flags(flagged, KNOBS),
                 *(("--overrides", overrides) if overrides else ()),
@@ -319,6 +327,7 @@ class MlcLlmEngine(Engine):
             model=model,
             health_path="/v1/models",
             probe=("/v1/completions", {"model": model, "prompt": "a", "max_tokens": 1}),
+            environment=there.environment,
             gpus=gpus(config, "tensor_parallel_shards", "pipeline_parallel_stages"),
             start_timeout_s=START_TIMEOUT_S,
             symptoms=SYMPTOMS,

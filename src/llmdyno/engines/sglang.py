@@ -6,7 +6,6 @@ Where SGLang decides by the GPU's memory (srt/arg_groups/memory_hook.py), the de
 as unset.
 """
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,13 +15,14 @@ from llmdyno.engines._checkpoint_server import (
     check_precision,
     flags,
     gpus,
-    installed_version,
 )
+from llmdyno.engines._homes import home, required, variable
 from llmdyno.engines._scheduling import SIXTEEN_BITS, Limit, Scheduling
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, MemoryShare, show
 from llmdyno.records.server_page import MetricsPage, Series, counter, histogram
 
+_PROGRAM = ("sglang", "sglang")  # the package, and its program
 START_TIMEOUT_S = 900.0  # weights are read, graphs captured, kernels compiled
 _FIELDS = "SGLang 0.5.23 source, srt/arg_groups/fields/"
 
@@ -498,13 +498,14 @@ SCHEDULING = Scheduling(
 
 
 class SglangEngine(Engine):
-    """`python -m sglang.launch_server` of the Python that runs llmdyno."""
+    """`python -m sglang.launch_server` of the Python that has it."""
 
     name = "sglang"
     knobs = KNOBS
     scheduling = SCHEDULING
     metrics = METRICS
     install = "run: pip install sglang"
+    python_variable = variable("sglang")
     image = "lmsysorg/sglang:v0.5.23"
     flag_aliases: Mapping[str, str] = {  # sglang/srt/server_args.py
         "--tp": "tp_size",
@@ -516,8 +517,13 @@ class SglangEngine(Engine):
     distributions = ("sglang",)
 
     def version(self) -> str | None:
-        """Return the installed version; "unknown" for a copy without its metadata."""
-        return installed_version("sglang")
+        """Return the installed version; "unknown" for a copy without its metadata.
+
+        Raises:
+            UsageError: its environment variable names no Python that has it.
+        """
+        found = home(self.name, *_PROGRAM)
+        return found.version if found else None
 
     def check(self, model: str, config: Config) -> None:
         """Refuse what SGLang would refuse after half a minute, or take and ignore.
@@ -565,9 +571,10 @@ class SglangEngine(Engine):
         port: int,
     ) -> Launch:
         """Return SGLang's server with the config as flags; its metrics are off unless asked for."""
+        there = required(self.name, *_PROGRAM)
         return Launch(
             argv=(
-                *(sys.executable, "-m", "sglang.launch_server"),
+                *(there.python, "-m", "sglang.launch_server"),
                 *("--model-path", model, "--host", host, "--port", str(port), "--enable-metrics"),
                 *flags(config, KNOBS),
             ),
@@ -575,6 +582,7 @@ class SglangEngine(Engine):
             endpoint="openai-chat",
             model=model,
             probe=("/v1/completions", {"model": model, "prompt": "a", "max_tokens": 1}),
+            environment=there.environment,
             gpus=gpus(config, "tp_size", "dp_size"),
             start_timeout_s=START_TIMEOUT_S,
             symptoms=SYMPTOMS,

@@ -8,11 +8,13 @@ Nothing here was run by us: there is no release of it for the machines that we t
 defaults and messages are from NVIDIA's sources and release notes; docs/tensorrt-llm.md says which.
 """
 
-import importlib.metadata
 from pathlib import Path
+
+import msgspec
 
 from llmdyno.engines import Circumstances, Engine, Launch, Step
 from llmdyno.engines._checkpoint_server import check_model, gpus
+from llmdyno.engines._homes import home, required, variable
 from llmdyno.engines._scheduling import SIXTEEN_BITS, Limit, Scheduling
 from llmdyno.engines._trtllm import commands, starts
 from llmdyno.engines._trtllm.check import check, doubts
@@ -23,6 +25,7 @@ from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, at_least, show
 from llmdyno.records.server_page import MetricsPage, Series, counter, histogram
 
+_PROGRAM = ("tensorrt_llm", "trtllm-serve")  # the package, and its program
 START_TIMEOUT_S = 1800.0  # weights are read, kernels tuned, graphs captured
 RELEASE = "1.2.1"  # the newest that is no candidate; it has both roads
 SERVES_ENGINES_SINCE = "0.20"  # trtllm-serve is older, but could not be told the runtime keys
@@ -102,16 +105,19 @@ class TensorRtLlmEngine:
     metrics = METRICS
     install = "run: pip install tensorrt-llm, or use NVIDIA's container"
     image = f"nvcr.io/nvidia/tensorrt-llm/release:{RELEASE}"
+    python_variable = variable("tensorrt-llm")
     packages = ("tensorrt-llm",)
     distributions = ("tensorrt-llm",)
     build_distributions = ("torch",)
 
     def version(self) -> str | None:
-        """Return the installed version, read without importing the library."""
-        try:
-            return importlib.metadata.version("tensorrt_llm")
-        except importlib.metadata.PackageNotFoundError:
-            return None
+        """Return the installed version; "unknown" for a copy without its metadata.
+
+        Raises:
+            UsageError: its environment variable names no Python that has it.
+        """
+        found = home(self.name, *_PROGRAM)
+        return found.version if found else None
 
     def check(self, model: str, config: Config) -> None:
         """Refuse what this release would refuse, ignore or choke on later.
@@ -140,7 +146,11 @@ class TensorRtLlmEngine:
         """
         if not on_engine_road(config):
             return ()
-        return commands.steps(model, config, folder, self.meant(config))
+        steps = commands.steps(model, config, folder, self.meant(config))
+        there = required(self.name, *_PROGRAM)
+        return tuple(
+            msgspec.structs.replace(step, argv=there.resolved(step.argv)) for step in steps
+        )
 
     def launch(
         self, model: str, config: Config, *, artifact: Path | None, host: str, port: int
@@ -172,15 +182,17 @@ class TensorRtLlmEngine:
         url = f"http://{host}:{port}"
         local = on_engine_road(config) or Path(source).is_dir()
         served = Path(source).name if local else source
+        there = required(self.name, *_PROGRAM)
+        words = ("trtllm-serve", *what, "--host", host, "--port", str(port), *flags, *file)
         return Launch(
-            argv=("trtllm-serve", *what, "--host", host, "--port", str(port), *flags, *file),
+            argv=there.resolved(words),
             url=url,
             endpoint="openai-chat",
             model=served,
             probe=("/v1/completions", {"model": served, "prompt": "a", "max_tokens": 1}),
             # Its /metrics is JSON about steps; Prometheus lies elsewhere, and only if asked for.
             metrics_url=f"{url}/prometheus/metrics" if config.get("return_perf_metrics") else "",
-            environment={"TRTLLM_NO_USAGE_STATS": "1"},
+            environment={**there.environment, "TRTLLM_NO_USAGE_STATS": "1"},
             files={path: text} if settings else {},
             doubts=self._doubts(config, version),
             gpus=gpus(config, "tensor_parallel_size", "pipeline_parallel_size"),

@@ -16,14 +16,14 @@ from llmdyno.engines._checkpoint_server import (
     check_precision,
     flags,
     gpus,
-    installed_version,
-    program,
 )
+from llmdyno.engines._homes import home, required, variable
 from llmdyno.engines._scheduling import SIXTEEN_BITS, Limit, Scheduling
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, MemoryShare, show
 from llmdyno.records.server_page import MetricsPage, Series, counter, histogram
 
+_PROGRAM = ("vllm", "vllm")  # the package, and its program
 START_TIMEOUT_S = 900.0  # weights are read, graphs captured, kernels compiled
 _CONFIG_SOURCE = "vLLM 0.26 source, vllm/config/"
 _MEASURED = "measured on one H200, Llama-3-8B shape, 100 users"
@@ -627,6 +627,7 @@ class VllmEngine(Engine):
     scheduling = SCHEDULING
     metrics = METRICS
     install = "run: pip install vllm"
+    python_variable = variable("vllm")
     image = "vllm/vllm-openai:v0.26.0"
     flag_aliases: Mapping[str, str] = {  # vllm/engine/arg_utils.py
         "-tp": "tensor_parallel_size",
@@ -639,8 +640,13 @@ class VllmEngine(Engine):
     distributions = ("vllm",)
 
     def version(self) -> str | None:
-        """Return the installed version; "unknown" for a copy without its metadata."""
-        return installed_version("vllm")
+        """Return the installed version; "unknown" for a copy without its metadata.
+
+        Raises:
+            UsageError: its environment variable names no Python that has it.
+        """
+        found = home(self.name, *_PROGRAM)
+        return found.version if found else None
 
     def check(self, model: str, config: Config) -> None:
         """Refuse what vLLM would refuse after half a minute, and a model that is not there.
@@ -680,9 +686,10 @@ class VllmEngine(Engine):
         port: int,
     ) -> Launch:
         """Return `vllm serve` with the config as flags."""
+        there = required(self.name, *_PROGRAM)
         return Launch(
             argv=(
-                *program("vllm", "vllm.entrypoints.cli.main"),
+                *there.program("vllm.entrypoints.cli.main"),
                 *("serve", model, "--host", host, "--port", str(port)),
                 *flags(config, KNOBS, renamed=_RENAMED, negatable=True),
             ),
@@ -690,7 +697,7 @@ class VllmEngine(Engine):
             endpoint="openai-chat",
             model=model,
             probe=("/v1/completions", {"model": model, "prompt": "a", "max_tokens": 1}),
-            environment={"VLLM_NO_USAGE_STATS": "1"},
+            environment={**there.environment, "VLLM_NO_USAGE_STATS": "1"},
             gpus=gpus(
                 config, "tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"
             ),

@@ -12,7 +12,7 @@ import msgspec
 from llmdyno.importers._level import ForeignLevel, Statistics, as_float
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.stats import STATISTICS
-from llmdyno.results.wording import significant
+from llmdyno.results.wording import short, significant
 
 _ROUNDING = 0.01  # relative
 # A rate times the run's length may be so many times the count: a window leaves out ramp and tail.
@@ -33,8 +33,8 @@ def without_contradictions(level: ForeignLevel) -> tuple[ForeignLevel, list[str]
     good, whole = rates.get("goodput"), rates.get("request_rate")
     if good is not None and whole is not None and good > whole * (1 + _ROUNDING):
         notes.append(
-            f"the goodput of {good:.4g} requests a second is above the request rate of"
-            f" {whole:.4g}, of which it is a part; it is left out."
+            f"the goodput of {short(good)} requests a second is above the request rate of"
+            f" {short(whole)}, of which it is a part; it is left out."
         )
         rates["goodput"] = None
     duration_s = level.duration_s

@@ -16,6 +16,7 @@ from llmdyno.importers._contradictions import without_contradictions
 from llmdyno.importers._level import ForeignLevel, Statistics, as_float
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.stats import STATISTICS
+from llmdyno.results.wording import short
 
 _ASCENDING = ("p50", "p90", "p95", "p99", "max")
 _ROUNDING = 1e-6  # relative: tools round each statistic by itself
@@ -162,25 +163,25 @@ def _missed_load(level: ForeignLevel) -> list[str]:
     if level.rate is not None and level.sent_rate is not None:
         if level.sent_rate < _SENT_SHARE * level.rate:
             found.append(
-                f"{level.rate:g} requests a second were asked for and {level.sent_rate:.4g} were"
+                f"{level.rate:g} requests a second were asked for and {short(level.sent_rate)} were"
                 " sent: the load is not the one in the level's name."
             )
     elif level.rate is not None and _ended_late(level):
         assert level.duration_s is not None, "it was compared"
         found.append(
             f"at {level.rate:g} requests a second the run would have ended well before the"
-            f" {level.duration_s:.4g} s that it took: the asked rate was not delivered."
+            f" {short(level.duration_s)} s that it took: the asked rate was not delivered."
         )
     busy, most = level.in_flight_mean, level.in_flight_max
     if level.users and not level.is_open:
         if most is not None and most < _SENT_SHARE * as_float(level.users):
             found.append(
-                f"at most {most:.4g} of {level.users:,.0f} users had a request in flight: the"
+                f"at most {short(most)} of {level.users:,.0f} users had a request in flight: the"
                 " concurrency was never reached."
             )
         elif busy is not None and busy < _BUSY_SHARE * as_float(level.users):
             found.append(
-                f"{busy:.4g} of {level.users:,.0f} users had a request in flight on average: the"
+                f"{short(busy)} of {level.users:,.0f} users had a request in flight on average: the"
                 " concurrency was not reached."
             )
     return found
@@ -194,7 +195,7 @@ def _missed_length(level: ForeignLevel) -> list[str]:
     each = as_float(level.output_tokens) / as_float(level.completed)
     if abs(each / asked - 1) <= _UNLIKE_LENGTH:
         return []
-    said = f"answers have {each:.4g} output tokens on average and {asked:.4g} were asked for"
+    said = f"answers have {short(each)} output tokens on average and {short(asked)} were asked for"
     return [f"{said}: the work is not what was asked."]
 
 

@@ -11,7 +11,6 @@ only, apptainer reads its own variables.
 
 import os
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -20,7 +19,7 @@ import msgspec
 
 from llmdyno import store
 from llmdyno.errors import UsageError, nearest
-from llmdyno.processes.launch import Launch, Step
+from llmdyno.processes.launch import Launch, Step, elsewhere
 
 Runtime = Literal["docker", "podman", "apptainer"]
 RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
@@ -146,10 +145,10 @@ def _wrap(
     mounts: Mapping[Path, str],
 ) -> tuple[tuple[str, ...], Mapping[str, str]]:
     """Return the command line, and the variables to add to our environment."""
-    # The container has the program under its name, not under the host's path.
-    program = "python3" if argv[0] == sys.executable else Path(argv[0]).name
-    command = (program, *argv[1:])
-    added = {**environment, "HF_HOME": str(hub_cache().absolute())}
+    command = (elsewhere(argv), *argv[1:])
+    # Our PATH would hide the container's own programs.
+    own = {name: value for name, value in environment.items() if name != "PATH"}
+    added = {**own, "HF_HOME": str(hub_cache().absolute())}
     bound = [(str(path.expanduser().absolute()), mode) for path, mode in mounts.items()]
     if container.runtime == "apptainer":
         passed = {name: os.environ[name] for name in (*_PASSED, *_GPUS) if name in os.environ}

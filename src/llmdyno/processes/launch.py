@@ -3,7 +3,9 @@
 Engines and fronts return these; the modules that run them need no other knowledge of an engine.
 """
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -41,3 +43,10 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     start_timeout_s: float = 600.0
     # The engine's messages when it fails: (regular expression, failure class), first match wins.
     symptoms: tuple[tuple[str, str], ...] = ()
+
+
+def elsewhere(argv: Sequence[str]) -> str:
+    """Return what a command's program is called on another machine, which has it on its path."""
+    if argv[0] == sys.executable or argv[1:2] == ("-m",):  # whatever Python it is here
+        return "python3"
+    return Path(argv[0]).name

@@ -23,6 +23,11 @@ def significant(value: float | None) -> str:
     return f"{rounded:,.{decimals}f}"
 
 
+def short(value: float) -> str:
+    """Write at most four significant digits, none that is a zero at the end: 8, 12.5, 14,160."""
+    return f"{value:,.4g}" if abs(value) < 1e4 else f"{float(f'{value:.4g}'):,.0f}"
+
+
 def count(value: float | None) -> str:
     """Write a count, exactly."""
     return ABSENT if value is None else f"{value:,.0f}"

@@ -12,6 +12,7 @@ import msgspec
 
 from llmdyno import plugins, store
 from llmdyno.engines import Engine, Launch
+from llmdyno.engines import facts as engine_facts
 from llmdyno.errors import UsageError
 from llmdyno.fronts import Front, facts, speaks_openai
 from llmdyno.knobs import Config, Knob, check
@@ -100,8 +101,11 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
             UsageError: says how to install it.
         """
         if self.engine.version() is None:
+            apart = engine_facts(self.engine).python_variable
+            named = f" If it has an environment of its own, name its Python in {apart}."
             raise UsageError(
                 f"--engine {self.engine.name}: it is not installed here; {self.engine.install}."
+                + named * bool(apart)
             )
 
     def placed(self, wanted: str, *, here: bool = True) -> Self:

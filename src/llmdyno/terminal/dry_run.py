@@ -5,6 +5,7 @@ from typing import Any, TextIO
 
 from llmdyno.knobs import show
 from llmdyno.results.conclusions import described
+from llmdyno.results.wording import significant
 from llmdyno.terminal.tables import Cell, Heading, console, line, show_table
 from llmdyno.units import counted
 
@@ -125,8 +126,8 @@ def _show_stack(stack: Document, stream: TextIO) -> None:
         lines.append(f"  {refused} of {counted(looked, 'config')} looked at cannot work:")
         lines += [f"    {one['count']} as: {one['why']}" for one in search["infeasible"]["whys"]]
     lines += [
-        f"  predicted: {one['token_rate']:,.4g} tok/s ({one['ci80'][0]:,.4g} to"
-        f" {one['ci80'][1]:,.4g}), {described(one['config'])}"
+        f"  predicted: {significant(one['token_rate'])} tok/s ({significant(one['ci80'][0])} to"
+        f" {significant(one['ci80'][1])}), {described(one['config'])}"
         for one in stack["expected"]
     ]
     stream.writelines(line(said, stream) for said in lines)

@@ -12,6 +12,7 @@ from llmdyno.results.findings import stands
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import HEADLINES, parse_objective, read_stat
 from llmdyno.results.titles import title, unit
+from llmdyno.results.wording import short
 from llmdyno.terminal.closing import show_closing, show_findings
 from llmdyno.terminal.live import Live
 from llmdyno.terminal.tables import Cell, Heading, console, line, show_blocks, width_of
@@ -160,7 +161,7 @@ def _beside(document: Mapping[str, Any]) -> str:
 def _value(level: Mapping[str, Any], objective: str) -> str:
     asked = parse_objective(objective)
     value, unit = read_stat(level, asked.metric, asked.stat), BY_NAME[asked.metric].unit
-    return "-" if value is None else f"{value:,.4g} {unit}"
+    return "-" if value is None else f"{short(value)} {unit}"
 
 
 def _ratio(ratio: Mapping[str, Any], of_unit: str) -> str:

@@ -11,6 +11,7 @@ from llmdyno.results import documents, doubts, grouping, limit_words, titles
 from llmdyno.results.capacity import says_capacity
 from llmdyno.results.documents import level_name
 from llmdyno.results.metrics import BY_NAME, Metric, Shown
+from llmdyno.results.wording import short
 from llmdyno.terminal import tables
 from llmdyno.terminal.plain import Paper, escape
 from llmdyno.terminal.tables import Cell, Heading, show_table
@@ -93,11 +94,11 @@ def _further(summary: Mapping[str, Any]) -> list[str]:
 def _slo_value(verdict: Mapping[str, Any]) -> str:
     of_unit = f" {titles.unit(verdict['expr'])}".rstrip()
     if (share := verdict.get("failed_share")) is not None:
-        return f"{verdict['value']:,.4g}{of_unit}, but {100 * share:.3g} % of the requests failed"
+        return f"{short(verdict['value'])}{of_unit}, but {100 * share:.3g} % of the requests failed"
     if verdict["value"] is not None:
-        return f"{verdict['value']:,.4g}{of_unit}"
+        return f"{short(verdict['value'])}{of_unit}"
     at_least = verdict.get("at_least")
-    return "no data" if at_least is None else f"at least {at_least:,.4g}{of_unit}"
+    return "no data" if at_least is None else f"at least {short(at_least)}{of_unit}"
 
 
 _SELFTEST = (

@@ -4,7 +4,7 @@ Each is a study of its own, with the knobs, the candidates and the searched name
 One that cannot work here is left out, with the reason; what the user wrote wrong is refused.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -13,12 +13,13 @@ import msgspec
 from llmdyno import plugins
 from llmdyno.errors import UsageError
 from llmdyno.fronts import check_load
-from llmdyno.knobs import parse_settings
+from llmdyno.knobs import check, parse_settings
 from llmdyno.serve.stack import Stack, load_stack
 from llmdyno.tune import objectives
 from llmdyno.tune.candidates import describe
 from llmdyno.tune.search import name_of
 from llmdyno.tune.spec import Study
+from llmdyno.tune.whose import is_for, own_knobs, own_words, parted
 from llmdyno.units import counted
 
 
@@ -42,8 +43,12 @@ class Combination(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.engine}+{self.front}"
 
 
-def combinations(study: Study) -> list[Combination]:
+def combinations(study: Study, *, here: bool = True) -> list[Combination]:
     """Return every engine behind every front of a study, in the order in which they are named.
+
+    Args:
+        study: what is tuned.
+        here: it will run on this machine, so the engines must be installed.
 
     Raises:
         UsageError: no combination can work, there is no such engine or front, one is named twice,
@@ -51,7 +56,7 @@ def combinations(study: Study) -> list[Combination]:
     """
     _check_names(study)
     objectives.check(study)
-    found = [_fitted(study, engine, front) for engine, front in _pairs(study)]
+    found = [_fitted(study, engine, front, here=here) for engine, front in _pairs(study)]
     works = [one for one in found if isinstance(one, Stack)]
     if not works:
         # Why two fronts cannot have an engine that is not installed is the same sentence.
@@ -85,13 +90,19 @@ def read_settings(study: Study, settings: Sequence[str]) -> dict[str, Any]:
         UsageError: a knob belongs to no combination, or its value cannot be read.
     """
     _check_names(study)
-    knobs = {
-        knob.name: knob
+    by_owner = {
+        name: plugins.load(kind, name).knobs
         for kind, names in (("engines", study.engines), ("fronts", study.fronts))
         for name in reversed(names)
-        for knob in plugins.load(kind, name).knobs
     }
-    return dict(parse_settings(list(settings), tuple(knobs.values()), whole=False))
+    of_all = {knob.name: knob for knobs in by_owner.values() for knob in knobs}
+    read: dict[str, Any] = {}
+    for owner in ("", *by_owner):
+        own = [rest for said, rest in (parted(one, by_owner) for one in settings) if said == owner]
+        knobs = by_owner[owner] if owner else tuple(of_all.values())
+        found = parse_settings(own, knobs, whole=False)
+        read |= {f"{owner}:{name}" if owner else name: value for name, value in found.items()}
+    return read
 
 
 def _pairs(study: Study) -> list[tuple[str, str]]:
@@ -107,18 +118,22 @@ def _check_names(study: Study) -> None:
             if names.count(name) > 1:
                 raise UsageError(f"{flag} {','.join(names)}: names {name} twice; once is enough.")
             plugins.load(kind, name)
-    if study.engine_args and len(study.engines) > 1:
-        raise UsageError(
-            f"--engine-arg {' '.join(study.engine_args)}: is a word of one engine's command line,"
-            f" and {len(study.engines)} are compared; leave it out, or name one engine."
-        )
+    for word in study.engine_args if len(study.engines) > 1 else ():
+        if not parted(word, study.engines)[0]:
+            raise UsageError(
+                f"--engine-arg {word}: is a word of one engine's command line, and"
+                f" {len(study.engines)} are compared; say whose, as in {study.engines[0]}:{word}."
+            )
+    for name in study.engines if study.engine_args else ():
+        load_stack(name, "native", study.model, words_of(study, name))
 
 
-def _fitted(study: Study, engine: str, front: str) -> Stack | Combination:
+def _fitted(study: Study, engine: str, front: str, *, here: bool) -> Stack | Combination:
     """Return the stack if it can work here with all defaults, or why it cannot."""
     try:
-        stack = load_stack(engine, front, study.model, study.engine_args)
-        stack.require_engine()
+        stack = load_stack(engine, front, study.model, words_of(study, engine))
+        if here:
+            stack.require_engine()
         stack.check({})
         stack.check_served({})
         check_load(stack.front, {}, streams=True)
@@ -129,31 +144,64 @@ def _fitted(study: Study, engine: str, front: str) -> Stack | Combination:
 
 def _refuse_foreign(study: Study, works: Sequence[Stack]) -> None:
     """Refuse what no combination that works can take: it would silently go nowhere."""
-    names = {knob.name for stack in works for knob in stack.knobs}
+    owners = _owners(study)
+    kinds = [(_mine(stack), {knob.name for knob in stack.knobs}) for stack in works]
+    at_work = {name for mine, _ in kinds for name in mine}
     searched = [name_of(asked) for asked in study.search]
     for what, given in (("[baseline]", study.baseline), ("--search", searched)):
-        for name in given:
-            if name not in names:
-                raise UsageError(f"{what} {name}: is a knob of no combination that can work here.")
+        for word in given:
+            owner = parted(word, owners)[0]
+            left_out = owner and owner not in at_work  # its knobs wait for a machine that has it
+            if not left_out and not any(is_for(word, owners, *kind) for kind in kinds):
+                raise UsageError(f"{what} {word}: is a knob of no combination that can work here.")
+    _refuse_values(study, works)
     for number, candidate in enumerate(study.candidates, 1):
-        if not any(candidate.keys() <= {knob.name for knob in s.knobs} for s in works):
+        if not any(all(is_for(name, owners, *kind) for name in candidate) for kind in kinds):
             raise UsageError(
                 f"candidate {number}: no combination has all of its knobs"
                 f" ({describe(candidate)}); each candidate is for one engine and front."
             )
 
 
+def _refuse_values(study: Study, works: Sequence[Stack]) -> None:
+    """Refuse a value that a combination's knob does not take."""
+    owners = _owners(study)
+    for stack in works:
+        mine, names = _mine(stack), {knob.name for knob in stack.knobs}
+        fit = [one for one in study.candidates if all(is_for(n, owners, mine, names) for n in one)]
+        for config in ({}, *fit):
+            try:
+                check(own_knobs({**study.baseline, **config}, owners, mine, names), stack.knobs)
+            except UsageError as error:
+                raise UsageError(
+                    f"{' behind '.join(mine)}: {error} What is meant for one of them says whose it"
+                    f" is, as in {mine[0]}:KNOB=VALUE."
+                ) from None
+
+
+def words_of(study: Study, engine: str) -> tuple[str, ...]:
+    """Return what --engine-arg gives to one of the study's engines."""
+    several = len(study.engines) > 1
+    return own_words(study.engine_args, study.engines, engine) if several else study.engine_args
+
+
 def _of_its_own(study: Study, stack: Stack, engine: str, front: str) -> Combination:
-    names = {knob.name for knob in stack.knobs}
-    baseline = _known(study.baseline, names)
-    candidates = tuple(one for one in study.candidates if one.keys() <= names)
-    own = tuple(asked for asked in study.search if name_of(asked) in names)
+    kind = _owners(study), _mine(stack), {knob.name for knob in stack.knobs}
+    candidates = tuple(
+        own_knobs(one, *kind)
+        for one in study.candidates
+        if all(is_for(name, *kind) for name in one)
+    )
+    own = tuple(
+        parted(asked, kind[0])[1] for asked in study.search if is_for(name_of(asked), *kind)
+    )
     searches = bool(own or candidates or not study.search)
     of_it = msgspec.structs.replace(
         study,
         engine=engine,
         front=front,
-        baseline=baseline,
+        engine_args=words_of(study, engine),
+        baseline=own_knobs(study.baseline, *kind),
         candidates=candidates,
         search=own,
         trials=max(1, len(candidates)),
@@ -162,5 +210,9 @@ def _of_its_own(study: Study, stack: Stack, engine: str, front: str) -> Combinat
     return Combination(engine=engine, front=front, study=of_it, searches=searches)
 
 
-def _known(config: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
-    return {name: value for name, value in config.items() if name in names}
+def _owners(study: Study) -> tuple[str, ...]:
+    return (*study.engines, *study.fronts)
+
+
+def _mine(stack: Stack) -> tuple[str, str]:
+    return stack.engine.name, stack.front.name

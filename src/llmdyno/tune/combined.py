@@ -47,7 +47,14 @@ class _Arm:
     """A combination that can work, and the study of it alone."""
 
     def __init__(
-        self, of: Combination, study: Study, folder: Path, narrator: Narrator, *, elsewhere: bool
+        self,
+        of: Combination,
+        study: Study,
+        folder: Path,
+        narrator: Narrator,
+        *,
+        elsewhere: bool,
+        here: bool,
     ) -> None:
         self.of = of
         self.folder = folder
@@ -55,6 +62,7 @@ class _Arm:
         self._asked = study
         self._narrator = narrator
         self._elsewhere = elsewhere
+        self._here = here
         self.tuner = self._made(study.trials)
 
     def _made(self, trials: int) -> Tuner:
@@ -64,7 +72,9 @@ class _Arm:
         trials = max(trials, had, len(self._asked.candidates))
         study = msgspec.structs.replace(self._asked, trials=trials)
         try:
-            return Tuner(study, self.folder, self._narrator, elsewhere=self._elsewhere)
+            return Tuner(
+                study, self.folder, self._narrator, elsewhere=self._elsewhere, here=self._here
+            )
         except UsageError as error:
             raise UsageError(f"{self.of.name}: {error}") from None
 
@@ -106,6 +116,7 @@ class Combined:
         folder: of the study; one that was stopped is resumed.
         narrator: gets the lines for people.
         elsewhere: whether a study may go on with another engine's version, driver or machine.
+        here: it will run on this machine, so the engines must be installed; a plan needs none.
 
     Raises:
         UsageError: no combination can work, or the study cannot be run as it is.
@@ -113,15 +124,28 @@ class Combined:
     """
 
     def __init__(
-        self, study: Study, folder: Path, narrator: Narrator, *, elsewhere: bool = False
+        self,
+        study: Study,
+        folder: Path,
+        narrator: Narrator,
+        *,
+        elsewhere: bool = False,
+        here: bool = True,
     ) -> None:
         self._study = study
         self._folder = folder
         self._elsewhere = elsewhere
-        found = combinations(study)
+        found = combinations(study, here=here)
         self._left = [one for one in found if one.study is None]
         self._arms = [
-            _Arm(one, one.study, folder / STACKS / one.folder, narrator, elsewhere=elsewhere)
+            _Arm(
+                one,
+                one.study,
+                folder / STACKS / one.folder,
+                narrator,
+                elsewhere=elsewhere,
+                here=here,
+            )
             for one in found
             if one.study is not None
         ]

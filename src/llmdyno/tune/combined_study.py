@@ -19,6 +19,7 @@ from llmdyno.store import STACKS
 from llmdyno.tune import commands
 from llmdyno.tune.ablation import deaths
 from llmdyno.tune.blame import undecided
+from llmdyno.tune.combinations import words_of
 from llmdyno.tune.endings import rank
 from llmdyno.tune.entries import Step
 from llmdyno.tune.folder import stack_of
@@ -117,6 +118,7 @@ def combined_document(folder: Path, ledger: Ledger) -> tuple[dict[str, Any], Sta
             document = _derived(folder, ledger, works, subject)
     document |= {
         "engine": subject.engine,
+        "engine_args": list(words_of(study, subject.engine)),
         "front": subject.front,
         "spec": msgspec.to_builtins(study),
         "combinations": [_entry(study, ledger, part, document) for part in parts],
@@ -202,7 +204,7 @@ def _arm(step: Step, part: _Part, first: _Part) -> Literal["", "before", "after"
 
 
 def _stack(study: Study, part: _Part) -> Stack:
-    return load_stack(part.engine, part.front, study.model, study.engine_args)
+    return load_stack(part.engine, part.front, study.model, words_of(study, part.engine))
 
 
 def _entry(study: Study, ledger: Ledger, part: _Part, document: dict[str, Any]) -> dict[str, Any]:

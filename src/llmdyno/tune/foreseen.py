@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from llmdyno import workload
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Knob, Value
 from llmdyno.predict.asked import Plan
@@ -83,14 +84,29 @@ def _own(stack: Stack) -> Callable[[Mapping[str, Value]], dict[str, Value]]:
     return lambda config: {name: value for name, value in config.items() if name in names}
 
 
+def _simulated(study: Study) -> dict[str, Any]:
+    """Return what says the study's prompts to the predictor; nothing where it knows only lengths.
+
+    A data set, a trace and sessions at a rate it does not simulate.
+    """
+    asked = study.workload
+    kind = workload.load(asked.name)
+    at_rate = workload.in_turns(kind) and study.load.is_open
+    if asked.dataset or workload.has_times(kind) or at_rate:
+        return {}
+    return {"workload": asked.name, "turns": asked.turns, "prefix_share": asked.prefix_share}
+
+
 def _plan(study: Study, stack: Stack) -> Plan:
     """Return a study as the predictor takes it."""
     load = study.load
+    usual = workload.usual_isl(workload.load(study.workload.name))
     return Plan(
+        **_simulated(study),
         model=study.model,
         gpu=study.predict_on,
         engines=(study.engine,),
-        isl=study.workload.isl or _PROMPT,
+        isl=study.workload.isl or usual or _PROMPT,
         osl=study.workload.osl or _ANSWER,
         users=() if load.is_open else (int(study.level),),
         rates=(study.level,) if load.rates else (),

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from llmdyno.knobs import Value
-from llmdyno.results.wording import seconds
+from llmdyno.results.wording import seconds, short
 from llmdyno.tune.candidates import describe
 from llmdyno.tune.entries import Step
 
@@ -70,7 +70,7 @@ def _standing(outlook: Outlook) -> str:
     """Say what the best so far has reached, and by which trial."""
     best, times = outlook.best, outlook.times
     assert best is not None, "whoever calls has one"
-    value = "no value" if best.value is None else f"{best.value:,.4g} {outlook.unit}".rstrip()
+    value = "no value" if best.value is None else f"{short(best.value)} {outlook.unit}".rstrip()
     missed = ", SLO missed" if best.slo_met is False else ""
     if best.phase != "trial":
         return f"{value} (the baseline{missed})"

@@ -59,7 +59,8 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         Flag(
             TEXTS,
-            "A word for the engine's own command line, for what has no knob; may be repeated.",
+            "A word for the engine's own command line, for what has no knob; may be repeated. Of"
+            " several engines say whose: ENGINE:--FLAG=VALUE.",
             name="engine_arg",
             in_file="engine_args",
             metavar="--FLAG=VALUE",

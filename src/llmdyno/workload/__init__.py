@@ -11,7 +11,7 @@ from llmdyno import plugins
 from llmdyno.errors import UsageError, nearest
 from llmdyno.spec import Load
 from llmdyno.spec import Workload as WorkloadSpec
-from llmdyno.units import percent
+from llmdyno.units import Lengths, percent
 from llmdyno.workload._interface import Draws, Workload, drawn_from
 from llmdyno.workload.dataset import Row, rows
 from llmdyno.workload.sessions import Item, Session, sessions_of
@@ -126,6 +126,11 @@ def takes(workload: Workload) -> frozenset[str]:
     """Return which of the spec's optional fields mean something to a workload."""
     found: frozenset[str] = getattr(workload, "takes", frozenset())
     return found
+
+
+def usual_isl(workload: Workload) -> Lengths | None:
+    """Return the input lengths of a workload that takes --isl and does without it, too."""
+    return getattr(workload, "usual_isl", None)
 
 
 def in_turns(workload: Workload) -> bool:

@@ -27,6 +27,7 @@ class Agent:
 
     name = "agent"
     takes = frozenset({"isl", "prefix_share"})
+    usual_isl = INPUT_TOKENS
     implied_by = "prefix_share"
     calibrates = True
     in_turns = True
