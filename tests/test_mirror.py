@@ -38,6 +38,7 @@ TOGETHER = {
     ),
     "load/clocks.py": "load/test_ray_workers.py",
     "cli/worker.py": "tune/test_worker.py",
+    "tune/arm.py": "tune/test_combined.py",
     "tune/database.py": "tune/test_team.py",
     "tune/hosts.py": "tune/test_worker.py",
     "tune/narrator.py": "dashboard/test_study.py",

@@ -52,3 +52,13 @@ def test_a_dotted_name_is_a_module_of_somebody_elses(
 def test_a_name_of_none_is_one_sentence(name: str, said: str) -> None:
     with pytest.raises(UsageError, match=re.escape(said)):
         plugins.load("engines", name)
+
+
+def test_a_module_without_a_package_is_told_how_a_plug_in_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_lone_engine.py").write_text('ENGINE = "mine"\n')
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(UsageError, match=re.escape("with its package: PACKAGE.my_lone_engine.")):
+        plugins.load("engines", "my_lone_engine")

@@ -48,5 +48,13 @@ def load(kind: str, name: str) -> Any:
             ) from error
     known = names(kind)
     if name not in known:
-        raise UsageError(f"{word}: no '{name}'.{nearest(name, known)}")
+        own = _hint_of_own(name) if name.isidentifier() else ""
+        raise UsageError(f"{word}: no '{name}'.{own or nearest(name, known)}")
     return getattr(importlib.import_module(f"llmdyno.{kind}.{name.replace('-', '_')}"), attribute)
+
+
+def _hint_of_own(name: str) -> str:
+    """Say how a plug-in of somebody's own is named, where there is a module of that name."""
+    if importlib.util.find_spec(name) is None:
+        return ""
+    return f" A module of your own is named with its package: PACKAGE.{name}."

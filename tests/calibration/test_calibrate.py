@@ -1,5 +1,6 @@
 """The client measured before a benchmark, and at length by `dyno selftest`."""
 
+import asyncio
 import json
 import subprocess
 from collections.abc import Callable
@@ -8,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from conftest import DYNO, last_json
+from llmdyno.calibration import calibrate
+from llmdyno.errors import TargetError
+from llmdyno.records.entries import Calibration
 from waiting import until
 
 Streamer = Callable[..., str]
@@ -78,3 +82,25 @@ def test_nothing_is_left_of_a_calibration_that_is_killed(
     process.wait()
 
     until(lambda: not set(started) & set(streamers()), "the streamer's end")
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_streamer_of_ours_that_answers_nothing_is_no_fault_of_the_server(
+    failing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried once more; after that the client is not calibrated, and the run goes on."""
+    tries = []
+    real = calibrate._calibrated
+
+    async def calibrated() -> Calibration:
+        tries.append(1)
+        if len(tries) <= failing:
+            raise TargetError("the streamer that measures the client answered no request.")
+        return await real()
+
+    monkeypatch.setattr(calibrate, "_calibrated", calibrated)
+
+    found = asyncio.run(calibrate.calibrate())
+
+    assert (found is None) == (failing == 2)
+    assert len(tries) == 2

@@ -1,6 +1,7 @@
 """The settings before and after."""
 
 import msgspec
+import pytest
 
 from llmdyno import report
 from report.page_text import words
@@ -18,6 +19,22 @@ def test_settings_that_differ_come_first_and_defaults_are_marked() -> None:
     assert differ < caching < same < text.index("cache_size default: the engine decides")
     assert "max_num_batched_tokens 256 (default) 2048" in text
     assert "Large steps make the gaps between tokens longer" in text
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "said"),
+    [
+        ("threads", 1, "1 thread "),
+        ("threads", 2, "2 threads "),
+        ("ms", 1, "1 ms "),
+        ("s", 1, "1 s "),
+    ],
+)
+def test_one_of_a_unit_is_no_plural(unit: str, value: int, said: str) -> None:
+    knob = msgspec.structs.replace(GUIDE["max_num_batched_tokens"], unit=unit)
+    document = study()
+    document["best"]["config"] = {knob.name: value}
+    assert f"(default) {said}" in words(report.study_page(document, {knob.name: knob}))
 
 
 def test_a_default_that_is_set_by_hand_is_no_difference() -> None:

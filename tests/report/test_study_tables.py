@@ -13,6 +13,36 @@ def test_failed_trials_are_told_with_their_class() -> None:
     assert "predicted-infeasible does-not-fit: needs 64 GB of 24 GB" in text
 
 
+def test_values_have_the_objectives_unit() -> None:
+    text = words(report.study_page(study(), GUIDE))
+    assert "All trials; the value is token_rate:mean in tok/s." in text
+    assert "The runs of the pairs, in order; the value is token_rate:mean in tok/s" in text
+    assert "1,310 ms met" in text
+
+
+def test_the_method_counts_what_was_started_and_says_who_has_put_back_a_single_setting() -> None:
+    found = study()
+    text = words(report.study_page(found, GUIDE))
+    assert "24 configs were tried" in text  # the 25th cannot work
+    assert "put back in the winner one at a time" in text
+
+    alone = {**found, "trials": found["trials"][:1], "ablation": found["ablation"][:1]}
+    text = words(report.study_page(alone, GUIDE))
+    assert "1 config was tried" in text
+    assert "the pairs have put it back" in text
+    assert "one at a time" not in text
+
+
+def test_lm_evals_tasks_without_a_winner_are_told() -> None:
+    said = "lm-eval, gsm8k: not asked; the baseline stays, so there is no winner to compare."
+    found = {**study(), "spec": {"lm_eval": ["gsm8k"]}, "outcome": {"state": "nothing better"}}
+    assert said in conclusions.remarks(found)
+
+    assert said not in conclusions.remarks({**found, "outcome": {"state": "confirmed"}})
+    asked = {"lm_eval": {"tasks": [{"task": "gsm8k"}]}}
+    assert said not in conclusions.remarks({**found, "quality": asked})
+
+
 def test_a_trial_says_what_held_it_back() -> None:
     found = study()
     found["trials"][0]["bottleneck"] = {"name": "kv", "why": "the KV cache was 99 % full"}

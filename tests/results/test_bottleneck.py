@@ -78,6 +78,20 @@ def test_the_first_fact_that_shows_decides(changes: dict[str, Any], name: str, w
     assert why in found.why
 
 
+def test_of_many_signs_that_the_client_was_at_its_limit_one_is_told_and_the_rest_counted() -> None:
+    reasons = ["the client was 9 ms late (p99)", "no headroom", "30% of the reads"]
+    client = {"verdict": "client-bound", "reasons": reasons}
+
+    cut = {n: {**LEVEL, "client": {**client, "reasons": reasons[:n]}} for n in (1, 2, 3)}
+    said = {n: bottleneck(level).why for n, level in cut.items()}
+
+    assert said == {
+        1: "the client was 9 ms late (p99)",
+        2: "the client was 9 ms late (p99), and 1 more sign of it",
+        3: "the client was 9 ms late (p99), and 2 more signs of it",
+    }
+
+
 def test_an_older_or_broken_level_speaks_for_nothing() -> None:
     found = [bottleneck(level) for level in ({}, {"requests": 3}, {"tokens": {"output": "many"}})]
     assert {one.name for one in found} == {""}

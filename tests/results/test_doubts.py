@@ -304,7 +304,24 @@ def test_every_code_is_brought_about_here() -> None:
         "failing-starts",
         "torn-pairs",
     }  # tune/test_strikes.py
-    assert {*OF_LEVEL, *MACHINE, "imported-file", *OF_STUDY, *elsewhere} == set(doubts.CODES)
+    of_run = {"imported-file", "uncalibrated-client"}
+    assert {*OF_LEVEL, *MACHINE, *of_run, *OF_STUDY, *elsewhere} == set(doubts.CODES)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"spec": {"calibration": True}}, True),
+        ({"spec": {"calibration": False}}, False),
+        ({"spec": {"calibration": True}, "calibration": {"events_per_s_max": 9e4}}, False),
+        ({"spec": {"calibration": True}, "levels": []}, False),
+    ],
+)
+def test_a_client_that_was_to_be_calibrated_and_was_not_is_told(
+    changes: dict[str, Any], *, told: bool
+) -> None:
+    found = doubts.find({**summary(), **changes})
+    assert ("uncalibrated-client" in {one.code for one in found}) == told
 
 
 @pytest.mark.parametrize("code", OF_LEVEL)

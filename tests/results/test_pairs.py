@@ -85,6 +85,65 @@ def test_the_pairs_asked_for_find_what_they_promise() -> None:
 
     assert hits / 300 == pytest.approx(pairs.power(0.1, 0.05, asked), abs=0.07)
     assert pairs.power(0.1, 0.05, asked) >= pairs.POWER
+    # What decides costs a pair.
+    assert pairs.pairs_for(0.1, 0.05, decided=True) == asked + 1
+    assert pairs.power(0.1, 0.05, asked, decided=True) < pairs.power(0.1, 0.05, asked)
+    assert pairs.detectable(0.05, 7, decided=True) > pairs.detectable(0.05, 7)
+
+
+def test_what_decides_how_many_pairs_there_are_is_not_in_the_width_of_their_interval() -> None:
+    deciding = 2 * pairs.DECIDING_PAIRS
+    rng = np.random.default_rng(5)
+    for count in (pairs.DECIDED_MIN, 7, 12):
+        runs = row(count, effect=LATE, noise=0.05, drift=0.1, seed=count)
+        found = pairs.compared(runs, decided=True)
+        # Whatever the first pairs show beside arm, level and a curve: the rest stays as it is.
+        positions = np.arange(deciding)
+        seen = np.column_stack(
+            [np.ones(deciding), [r.after for r in runs[:deciding]], positions, positions**2]
+        )
+        other = rng.normal(0, 0.3, deciding)
+        other -= seen @ np.linalg.lstsq(seen, other, rcond=None)[0]
+        more = [*other, *[0.0] * (len(runs) - deciding)]
+        shaken = [run._replace(log=run.log + add) for run, add in zip(runs, more, strict=True)]
+
+        again = pairs.compared(shaken, decided=True)
+
+        assert again.mean == pytest.approx(found.mean)
+        assert again.ci95 == pytest.approx(found.ci95)
+        assert pairs.compared(shaken).ci95 != pytest.approx(pairs.compared(runs).ci95, rel=0.01)
+        spreads = [pairs.deciding_spread(one[:deciding]) for one in (runs, shaken)]
+        assert spreads[0] is not None
+        assert spreads[1] is not None
+        assert spreads[1].variance != pytest.approx(spreads[0].variance, rel=0.1)
+        assert pairs.deciding_spread(runs) == pytest.approx(spreads[0])
+
+
+def test_intervals_hold_the_truth_whatever_number_of_pairs_was_decided() -> None:
+    held: dict[int, list[bool]] = {}
+    for seed in range(700):
+        runs = row(12, effect=LATE, noise=0.05, drift=0.0, seed=seed)
+        noise = pairs.pooled_noise([pairs.deciding_spread(runs)])
+        count = pairs.pairs_for(0.1, noise, decided=True)
+        ci95 = pairs.compared(runs[: 2 * count], decided=True).ci95
+        assert ci95 is not None
+        held.setdefault(count, []).append(ci95[0] <= 1.1 <= ci95[1])
+
+    for count in (5, 6, 7):  # looked at after each pair, 78 % of four pairs held it, 91 % of five
+        assert len(held[count]) > 80
+        assert np.mean(held[count]) > 0.95 - 2.5 * math.sqrt(0.05 * 0.95 / len(held[count]))
+
+
+def test_too_few_pairs_decide_nothing() -> None:
+    assert pairs.deciding_spread(row(1, effect=0.0, noise=0.05, drift=0.0, seed=0)) is None
+    assert pairs.deciding_spread([]) is None
+    late = [
+        run._replace(position=run.position + 6)
+        for run in row(3, effect=0.0, noise=0.05, drift=0.0, seed=0)
+    ]
+    assert pairs.deciding_spread(late) is None
+    four = row(4, effect=0.0, noise=0.05, drift=0.0, seed=0)
+    assert pairs.compared(four, decided=True) == pairs.compared(four)
 
 
 def test_more_noise_needs_more_pairs_up_to_a_limit() -> None:

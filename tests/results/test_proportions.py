@@ -61,6 +61,10 @@ def test_a_ratio_is_said_as_people_say_it(ratio: float, of_time: str, of_rate: s
         (0.5, (0.4, 0.45), "half as long (2.2 to 2.5 times shorter)"),
         (1.02, (1.001, 1.04), "2 % longer (the same to 4 % longer)"),
         (1.0, (1.0, 1.0), "the same (the same)"),
+        (0.516, (0.438, 0.608), "48 % shorter (39 % to 56 %)"),
+        (0.67, (0.45, 0.8), "a third shorter (20 % to 55 %)"),
+        (0.5, (0.45, 0.55), "half as long (45 % to 55 % shorter)"),
+        (0.6, (0.004, 0.9), "40 % shorter (10 % to 99.6 %)"),
         (0.3, (-0.1, 0.7), "3.3 times shorter (at most 30 % shorter)"),
     ],
 )

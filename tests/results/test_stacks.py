@@ -5,6 +5,7 @@ from typing import Any
 
 from llmdyno import report
 from llmdyno.results import stacks
+from llmdyno.results.study_doubts import changed_settings
 from llmdyno.terminal.study import show_study
 from report.page_text import words
 from report_samples import GUIDE, study
@@ -75,3 +76,26 @@ def test_terminal_and_page_have_the_table() -> None:
     page = words(report.study_page(combined(), GUIDE))
     assert "Best of 2 combinations (1 left out)" in page
     assert "left out: not installed." in page
+
+
+def test_only_what_differs_from_its_own_baseline_is_told_of_a_combination() -> None:
+    document = combined()
+    base = {"cache_size": 1, "block_size": 32}
+    for one in document["combinations"][:2]:
+        one["baseline"]["config"] = base
+    document["combinations"][0]["best"]["config"] = base
+    document["combinations"][1]["best"]["config"] = {"cache_size": 1, "max_num_seqs": 64}
+
+    first, best, _ = stacks.combinations(document)
+
+    assert first.outcome == "its baseline"
+    assert best.outcome == "best of all: max_num_seqs=64, block_size unset"
+
+
+def test_what_another_engine_sets_is_no_changed_setting() -> None:
+    document = combined()
+    document["baseline"]["config"] = {"of_the_other": 3}
+    document["combinations"][1]["baseline"]["config"] = {"cache_size": 1}
+    document["best"]["config"] = {"cache_size": 2}
+
+    assert changed_settings(document, {}) == ["cache_size"]

@@ -109,6 +109,16 @@ def test_a_confirmation_is_told_with_what_decided_it() -> None:
     assert found.basis == "6 interleaved pairs, 95 % intervals"
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [(8, "8 were asked for, the budget ended them"), (None, "the budget ended them")],
+)
+def test_pairs_that_the_budget_ended_are_told(asked: int | None, said: str) -> None:
+    found = verdicts.confirmed(study(pairs=3, pairs_asked=asked, pairs_ended_by="budget"))
+
+    assert found.basis == f"3 interleaved pairs ({said}), 95 % intervals"
+
+
 def test_one_of_the_first_version_was_decided_by_the_token_rate() -> None:
     found = verdicts.confirmed(study(ratio={"token_rate": {"mean": 3.1, "ci95": None}}, pairs=1))
 
@@ -136,3 +146,27 @@ def test_runs_that_meet_the_slos_are_told_by_arm_where_it_is_known() -> None:
 
     assert verdicts.slo_met(runs) == ([True, False], [False, True])
     assert verdicts.slo_met([{"arm": "after", "slo_met": None}]) == ([], [])
+
+
+def test_a_run_of_which_it_is_not_known_whether_it_met_the_slos_is_no_miss() -> None:
+    def found(*met: bool | None) -> dict[str, Any]:
+        runs = [{"arm": "after", "slo_met": one} for one in met]
+        ratio = {"token_rate": {"mean": 1.1}}
+        return {"runs": runs, "ratio": ratio, "decided_by": "token_rate", "verdict": "better"}
+
+    failed, missed = found(True, None), found(True, False)
+
+    assert verdicts.stands_above(failed, missed, maximise=True)
+    assert not verdicts.stands_above(missed, failed, maximise=True)
+    assert not verdicts.stands_above(found(True, True), failed, maximise=True)
+
+
+def test_the_baselines_runs_of_earlier_pairs_are_judged_with_its_own() -> None:
+    runs = [{"arm": "before", "slo_met": False}, {"arm": "after", "slo_met": True}]
+
+    assert verdicts.judged({"runs": runs}) == runs  # as an older version wrote it
+    judged = verdicts.judged({"runs": runs, "baseline_before": [True, False]})
+    assert verdicts.slo_met(judged) == ([False, True, False], [True])
+    assert verdicts.may_be_alike([True] * 9 + [False] * 4, [True] * 2 + [False] * 5)
+    assert not verdicts.may_be_alike([True] * 13, [False] * 7)
+    assert verdicts.may_be_alike([], [False])

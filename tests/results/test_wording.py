@@ -35,6 +35,14 @@ def test_an_interval_of_latencies_has_the_unit_of_its_value() -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "text"),
+    [(8.0, "8"), (12.5, "12.5"), (1234.5, "1,234"), (14160.0, "14,160"), (123456.0, "123,500")],
+)
+def test_a_short_number_has_no_exponent(value: float, text: str) -> None:
+    assert wording.short(value) == text
+
+
+@pytest.mark.parametrize(
     ("beside", "said"),
     [
         (["a (process 1)"], "Another study ran on this machine at the same time: a (process 1)"),
@@ -50,11 +58,3 @@ def test_an_interval_of_latencies_has_the_unit_of_its_value() -> None:
 )
 def test_studies_beside_are_counted_and_named_once(beside: list[str], said: str) -> None:
     assert wording.studies_beside(beside) == said
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(8.0, "8"), (12.5, "12.5"), (1234.5, "1,234"), (14160.0, "14,160"), (123456.0, "123,500")],
-)
-def test_a_short_number_has_no_exponent(value: float, text: str) -> None:
-    assert wording.short(value) == text

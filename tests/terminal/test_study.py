@@ -95,7 +95,7 @@ def test_without_pairs_there_is_no_difference() -> None:
     document["confirmation"]["pairs"] = 0
 
     assert verdict_lines(document) == [
-        "No config that was tried beats the baseline: no difference."
+        "No config that was tried did better than the baseline, which stays."
     ]
 
 

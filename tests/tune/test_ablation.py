@@ -201,6 +201,9 @@ def test_two_knobs_are_told_apart_by_what_they_do_together(
     assert told["knobs"] == ["a", "b"]
     assert told["kind"] == kind
     assert told["why"].startswith("a and b:")
+    # One that replaces another must not read as if the two helped one another.
+    assert ("a part of what the other does" in told["why"]) == (kind == "replace one another")
+    assert ("gives more where the other" in told["why"]) == (kind == "help one another")
 
 
 def test_small_effects_that_add_up_replace_nothing(tmp_path: Path) -> None:
@@ -355,3 +358,13 @@ def test_the_knob_that_the_trials_missed_most_is_taken_back_first(
 
     assert [name for name, _ in runner.measured] == [first] * 2
     assert runner.said == ["The budget is nearly used up; the ablation ends here."]
+
+
+def test_the_parts_of_a_group_that_has_an_effect_are_foretold(tmp_path: Path) -> None:
+    """Any two of three settings are enough: none has an effect alone, all three together do."""
+    runner, _ = studied(tmp_path, lambda c: 200 if {*c} & {"a", "b", "c"} else 100, "abc")
+
+    parts = [left_s for comes, left_s in runner.foretold if comes.count(" and ") == 1]
+    assert len(parts) == 3
+    assert parts == sorted(parts, reverse=True)
+    assert min(parts) >= 2 * runner.lasts_s("load")  # the pair itself

@@ -467,6 +467,43 @@ def test_another_engine_that_is_equal_leaves_the_first_one(
     assert bench.done == []
 
 
+@pytest.mark.parametrize("next_meets", [True, False])
+def test_a_winner_of_all_that_misses_what_it_had_met_is_kept_until_none_meets_it(
+    measured: Callable[[Bench], None], tmp_path: Path, *, next_meets: bool
+) -> None:
+    """The first baseline misses it, too; the lucky one is four times as fast, the next twice."""
+    lucky = {"itl_ms": 5}
+
+    class Lucky(Bench):
+        def __call__(self, stack: Stack, config: Mapping[str, Any], **how: Any) -> Measurement:
+            folder, engine = Path(how["folder"]), stack.engine.name
+            self.done.append(engine)
+            proves = "-confirm-" in folder.name
+            if engine == "timed.engine":
+                gap_ms, first_ms = 40.0, 300.0
+            elif config == lucky:
+                gap_ms, first_ms = 10.0, 300.0 if proves else 30.0
+            else:
+                gap_ms, first_ms = 20.0, 300.0 if proves and not next_meets else 40.0
+            lab.write_run(folder, gap_ms=gap_ms, first_ms=first_ms, slos=how["slos"])
+            summary = store.read_json(folder / store.SUMMARY)
+            return Measurement(summary=summary, measure_s=1.0, folder=str(folder))
+
+    measured(bench := Lucky({}))
+    asked = spec(search="itl_ms", slo="ttft:p99<100ms", trials=2)
+    asked = msgspec.structs.replace(asked, candidates=(lucky,))
+
+    document = Combined(asked, tmp_path / "s", unheard()).run()
+
+    assert document["rejected"] == []
+    assert document["best"]["engine"] == "faulty.engine"
+    assert document["best"]["config"] == ({} if next_meets else lucky)
+    assert document["confirmation"]["verdict"] == "better"
+    bench.done.clear()
+    assert Combined(asked, tmp_path / "s", unheard()).run()["best"] == document["best"]
+    assert bench.done == []
+
+
 @pytest.mark.parametrize(
     "budget", [{"budget": "10s"}, {"budget": "$10", "price": "3600/h"}], ids=["time", "money"]
 )

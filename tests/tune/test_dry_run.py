@@ -121,16 +121,27 @@ def test_a_budget_says_how_many_trials_it_has_time_for() -> None:
 
     # 15 minutes less 3.1 for the baseline and 1.6 for the reference, at 95 s a trial.
     # The best in full and three pairs take 935 s, of which a third of the budget is kept, 300 s.
-    least = {"minutes": 15.0, "trials": 3, "enough": False, "pairs": 3, "over_minutes": 10.0}
-    assert little["budget"] == least
+    # Two of the three come whatever is left.
+    least = {"minutes": 15.0, "trials": 3, "enough": False, "pairs": 2, "over_minutes": 5.8}
+    assert little["budget"] == least | {"money": None}
     all_of_it = {"minutes": 120.0, "trials": 10, "enough": True, "pairs": 3, "over_minutes": 0.0}
-    assert much["budget"] == all_of_it
+    assert much["budget"] == all_of_it | {"money": much["money"]}
     said = (
-        "The budget of 15 minutes has time for 3 trials. Then come the 3 pairs of the proof, which"
-        " end 10 minutes after the budget does."
+        "The budget of 15 minutes has time for 3 trials. Then come the 2 pairs of the proof, which"
+        " end 5.8 minutes after the budget does."
     )
     assert said in shown(little)
     assert "The budget of 120 minutes is enough for all of it: 10 trials." in shown(much)
+
+
+def test_a_budget_that_ends_the_study_says_what_it_costs_then() -> None:
+    document = planned(asked(budget="$15", price="60/h"))  # 15 minutes, as above
+
+    assert document["money"] == pytest.approx(document["minutes"], abs=0.1)
+    assert document["budget"]["money"] == pytest.approx(15.0 + 10.0, abs=0.1)
+    said = shown(document)
+    assert f"At the machine's price that is {document['money']:g} without the budget." in said
+    assert f"after the budget does. That costs about {document['budget']['money']:g}." in said
 
 
 def test_a_budget_that_leaves_fewer_pairs_says_what_those_find() -> None:

@@ -5,6 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from llmdyno.errors import ServerError, UsageError
 from llmdyno.knobs import Value
 from llmdyno.processes.launch import Launch
-from llmdyno.quality import likelihoods, lm_eval
+from llmdyno.quality import likelihoods, lm_eval, lm_eval_installed
 from llmdyno.results.quality import sentences
 from llmdyno.serve.stack import load_stack
 from llmdyno.tune import checked
@@ -582,7 +583,7 @@ def test_the_embedded_engine_speaks_it_before_every_front() -> None:
 
 
 @pytest.mark.skipif(
-    lm_eval.program() is None, reason="lm-eval is missing: pip install lm_eval[api]"
+    lm_eval_installed.program() is None, reason="lm-eval is missing: pip install lm_eval[api]"
 )
 def test_lm_eval_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for library in ("HUB", "DATASETS", "EVALUATE"):
@@ -602,7 +603,8 @@ def test_lm_eval_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.skipif(
-    lm_eval.program() is None, reason="lm-eval is missing: pip install lm_eval[api] transformers"
+    lm_eval_installed.program() is None or find_spec("transformers") is None,
+    reason="lm-eval or transformers is missing: pip install lm_eval[api] transformers",
 )
 def test_lm_eval_itself_with_answers_to_choose_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -622,7 +624,7 @@ def test_lm_eval_itself_with_answers_to_choose_from(
 
 
 @pytest.mark.skipif(
-    lm_eval.program() is None, reason="lm-eval is missing: pip install lm_eval[api]"
+    lm_eval_installed.program() is None, reason="lm-eval is missing: pip install lm_eval[api]"
 )
 def test_lm_eval_itself_with_a_group_at_which_it_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -649,7 +651,7 @@ def test_lm_eval_itself_with_a_group_at_which_it_fails(
 
 
 @pytest.mark.skipif(
-    lm_eval.program() is None, reason="lm-eval is missing: pip install lm_eval[api]"
+    lm_eval_installed.program() is None, reason="lm-eval is missing: pip install lm_eval[api]"
 )
 def test_lm_eval_itself_over_a_server_that_hangs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -13,7 +14,8 @@ from llmdyno import store
 from llmdyno.cli import flags
 from llmdyno.knobs import Value
 from llmdyno.results import pairs as statistics
-from llmdyno.tune import paired, pairs, rejected
+from llmdyno.results.stats import Spread
+from llmdyno.tune import pair_runs, paired, pairs, rejected
 from llmdyno.tune.entries import Event, Step
 from llmdyno.tune.folder import stack_of
 from llmdyno.tune.ledger import Ledger
@@ -27,6 +29,7 @@ from llmdyno.tune.runner import Runner
 from llmdyno.tune.spec import Study
 
 AFTER: dict[str, Value] = {"itl_ms": 20}
+BEST = Step(phase="best", number=0, config=AFTER, state="measured")
 
 
 class Confirmed:
@@ -87,8 +90,39 @@ def test_the_noise_that_the_pairs_show_asks_for_more(
     quiet = Confirmed(tmp_path / "quiet", 0.001).run(monkeypatch)
     loud = Confirmed(tmp_path / "loud", 0.3).run(monkeypatch)
 
-    assert 4 <= len(quiet) <= 10
+    assert len(quiet) == 10
     assert len(loud) == 24
+
+
+def test_the_first_three_pairs_decide_how_many_there_are() -> None:
+    study = flags.study_spec({"engine": lab.ENGINE, "model": "m", "users": "2"})
+    rng = np.random.default_rng(4)
+
+    def steps(*noises: float) -> list[Step]:
+        """Return the runs of pairs, each pair of its noise."""
+        return [
+            Step(
+                phase="confirm",
+                number=2 * pair + late,
+                config={},
+                state="measured",
+                arm="after" if after else "before",
+                value=math.exp(rng.normal(0, noise)),
+            )
+            for pair, noise in enumerate(noises)
+            for late, after in enumerate(statistics.order(pair))
+        ]
+
+    first, loud = steps(0.001, 0.001, 0.001), steps(0.3, 0.3, 0.3)
+    later = [step for step in steps(*[0.3] * 6) if step.number >= 6]
+    assert not pairs.is_enough(study, 4, [*first, *later], [])
+    assert pairs.is_enough(study, 5, [*first, *later], [])  # whatever the later ones show
+    assert pairs_expected(study, 4, [*first, *later], []) == 5
+    assert not pairs.is_enough(study, 11, [*loud, *later], [])
+    assert not pairs.is_enough(study, 2, first, [])
+    few = flags.study_spec({"engine": lab.ENGINE, "model": "m", "users": "2", "max_pairs": 5})
+    assert not few.pairs_decided  # there are five in any case
+    assert study.pairs_decided
 
 
 def test_what_was_measured_twice_tells_the_noise_before(tmp_path: Path) -> None:
@@ -133,7 +167,7 @@ def test_pairs_until_the_interval_is_narrow(
     assert len(never.run(monkeypatch)) == 12
 
 
-def test_the_budget_ends_all_but_the_least_pairs(
+def test_the_budget_ends_all_but_the_first_two_pairs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = Confirmed(tmp_path / "s", 0.3, budget="1s")
@@ -143,6 +177,38 @@ def test_the_budget_ends_all_but_the_least_pairs(
     assert asked.said[-1] == (
         "The budget has no time for another pair; the confirmation ends with 2."
     )
+
+
+@pytest.mark.parametrize(
+    "given", [{"pairs": 4}, {"pairs": 4, "confirm_until": "0.1%", "max_pairs": 4}]
+)
+def test_the_budget_ends_pairs_that_were_asked_for_and_a_larger_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(pairs, "half_width", values_only)
+    asked = Confirmed(tmp_path / "s", 0.01, budget="1s", **given)
+
+    assert len(asked.run(monkeypatch)) == 4
+    of = "" if "confirm_until" in given else " of 4"
+    assert asked.said[-1] == (
+        f"The budget has no time for another pair; the confirmation ends with 2{of}."
+    )
+    ledger = Ledger(tmp_path / "s")
+    assert rejected.has_its_pairs(ledger, 0, 2)  # the verdict is by what there is
+    assert not rejected.has_its_pairs(ledger, 0, 1)
+    told = pair_runs.planned(ledger, BEST, 2)
+    assert told == {"pairs_asked": None if of == "" else 4, "pairs_ended_by": "budget"}
+    for step in ledger.of("confirm"):  # a run that is gone would be made again
+        run = tmp_path / "s" / step.run
+        run.mkdir(parents=True)
+        for name in (store.JOURNAL, store.SUMMARY):
+            (run / name).touch()
+
+    more = Confirmed(tmp_path / "s", 0.01, budget="9h", **given)
+    assert len(more.run(monkeypatch)) == 8
+    ledger = Ledger(tmp_path / "s")
+    assert ledger.pairs_ended(0) == "all pairs"
+    assert pair_runs.planned(ledger, BEST, 4)["pairs_ended_by"] is None
 
 
 def test_all_levels_are_confirmed_if_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,6 +281,37 @@ def test_an_open_number_of_pairs_is_whole_once_its_plan_has_ended(
     assert rejected.has_its_pairs(ledger, 0, 2)
     ledger.events.clear()  # as if it had been killed between two pairs
     assert not rejected.has_its_pairs(ledger, 0, 2)
+
+
+def test_the_noise_of_an_earlier_winners_pairs_is_known_before_the_next_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Confirmed(tmp_path / "s", 0.2).run(monkeypatch)
+    study = flags.study_spec({"engine": lab.ENGINE, "model": "m", "users": "2", "trials": 1})
+    narrator = Narrator(notify=print, notify_waiting=print, display=lambda *_: lambda *_: None)
+    runner = Runner(study, tmp_path / "s", stack_of(study), narrator)
+    other: dict[str, Value] = {"itl_ms": 30}
+
+    def known(contender: int) -> list[Spread]:
+        sides = Side(runner, {}), Side(runner, other)
+        return Confirmation(*sides, contender)._spreads_before()
+
+    assert known(0) == []  # its own pairs are none before it
+    assert [spread.freedom for spread in known(1)] == [24 - 4]
+    assert pairs_expected(study, 0, [], known(1)) == 12
+    moved = [msgspec.structs.replace(step, place=1) for step in runner.ledger.steps]
+    runner.ledger.steps[:] = moved  # of another machine
+    assert known(1) == []
+
+
+def test_what_decides_how_many_pairs_there_are_counts_in_what_they_find() -> None:
+    asked = {"engine": lab.ENGINE, "model": "m", "users": "2"}
+    whole = pairs.announcement(flags.study_spec(asked), 0.05)
+    six = pairs.announcement(flags.study_spec({**asked, "max_pairs": 6}), 0.05)
+
+    assert whole.startswith("Confirmation: about 7 interleaved pairs. With equal runs 5.0% apart")
+    assert whole.endswith("in 80 of 100 cases. The first three decide.")
+    assert six.endswith("; one of 10% would need 7 pairs. The first three decide.")
 
 
 def test_where_pairs_can_find_next_to_nothing_that_is_said_in_words() -> None:

@@ -95,3 +95,26 @@ def test_a_run_of_another_length_tells_nothing_of_the_machine(
     assert {start.level_s for start in lab.starts if start.phase == "confirm"} == {8}
     assert (document["confirmation"]["shift"] is not None) is is_told
     assert (CODE in {one["code"] for one in document["doubts"]}) is is_told
+
+
+@pytest.mark.parametrize(("times", "is_told"), [(1.5, True), (1.0, False), (0.6, True)])
+def test_a_step_is_found_where_no_run_before_was_as_those_of_the_pairs(
+    lab: StudyLab, times: float, *, is_told: bool
+) -> None:
+    """The run in full is warmer by a quarter, and the reference, which is shorter, is colder."""
+
+    def world(start: Start) -> tuple[float, float]:
+        gap_ms, first_ms = fast(start)
+        warm = 1.25 if start.levels > 1 else 0.8 if start.level_s < 8 else 1.0
+        warm *= 1 / times if start.phase == "confirm" else 1.0
+        return gap_ms / warm, first_ms / warm
+
+    asked = lab.study(users="1,2", duration="8s", trial_duration="4s", pairs=3)
+    document = lab.run(world, asked)
+
+    shift = document["confirmation"]["shift"]
+    assert (shift is not None) is is_told
+    assert (CODE in {one["code"] for one in document["doubts"]}) is is_told
+    if shift is not None:  # against the nearer of the two
+        nearer = 0.8 if times > 1 else 1.25
+        assert shift["mean"] == pytest.approx(1 / times / nearer, rel=0.06)

@@ -16,7 +16,7 @@ from llmdyno.tune.going_on import extended
 from study_lab import Start, StudyLab, World, fast, flat
 
 WINNER = {"fast": True}
-STAYS = "the baseline stays, as it changes nothing"
+STAYS = "the baseline stays, as nothing speaks for a change"
 
 
 @pytest.fixture

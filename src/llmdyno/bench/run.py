@@ -271,7 +271,8 @@ async def _measure(run: _Run, name: str) -> str | None:
         from llmdyno.calibration.calibrate import calibrate  # brings a server of its own
 
         calibration = await calibrate()
-        journal.append(calibration)
+        if calibration is not None:
+            journal.append(calibration)
     ceiling = calibration.events_per_s_max if calibration else None
     for number, (repeat, load) in enumerate(loads(spec, journal.path)):
         again = number if spec.until else repeat

@@ -45,6 +45,7 @@ from llmdyno.workload.prompts import Prompts
 
 _START_S = 15.0
 _STOP_S = 5.0
+_TRIES = 2
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,13 +87,23 @@ _FLOOR = Shape(users=8, tokens=8, duration_s=0.8)
 _COST = Shape(users=96, tokens=48, duration_s=0.8)
 
 
-async def calibrate() -> Calibration:
+async def calibrate() -> Calibration | None:
     """Measure the client, which takes some two seconds, and return the journal's entry.
 
+    None: the streamer did not start or answer, and did not when it was tried again, as on a machine
+    that is far too busy. That is no fault of the server that is to be measured.
+
     Raises:
-        TargetError: the streamer does not start or answer.
+        ServerError: the system starts no further process.
         StorageError: the temporary folder cannot be written.
     """
+    for _ in range(_TRIES):
+        with contextlib.suppress(TargetError):
+            return await _calibrated()
+    return None
+
+
+async def _calibrated() -> Calibration:
     async with streaming(_TIMING) as target:
         floor = await reading(target, _TIMING, _FLOOR)
         cost = await reading(target, _TIMING, _COST)

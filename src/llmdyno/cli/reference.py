@@ -68,8 +68,10 @@ def table(parameters: Iterable[Any]) -> str:
     """Return the tables of a command's arguments and flags, as its help has them; empty: none."""
     known = [one for one in parameters if one.name != "help"]
     arguments = [one for one in known if one.param_type_name == "argument"]
-    parts = list(headed(known))
-    parts[:1] = [(heading, [*arguments, *flags]) for heading, flags in parts[:1]]
+    parts = [
+        (heading, [*(() if place else arguments), *flags])
+        for place, (heading, flags) in enumerate(headed(known))
+    ]
     tables = []
     for heading, rows in parts:
         above = f"**{heading}**\n\n" if len(parts) > 1 else ""

@@ -11,9 +11,10 @@ from llmdyno.deploy.kubernetes import CLAIM_GIB
 from llmdyno.deploy.plan import BundlePlan
 from llmdyno.deploy.script import BUILD
 from llmdyno.knobs import show
-from llmdyno.results import conclusions, findings, titles, verdicts, wording
+from llmdyno.results import conclusions, findings, titles, verdicts
 from llmdyno.results.documents import level_name, short_loads
 from llmdyno.results.slo import HEADLINES, parse_objective, read_stat
+from llmdyno.results.wording import short
 from llmdyno.units import counted
 
 
@@ -176,7 +177,7 @@ def _table(names: tuple[str, ...], sides: Sequence[Mapping[str, Any]], objective
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else wording.short(value)
+    return "-" if value is None else f"{short(value)}"
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from llmdyno.engines import Engine, facts
 from llmdyno.errors import UsageError
 from llmdyno.processes.server import exchange
-from llmdyno.quality import lm_eval
+from llmdyno.quality import lm_eval, lm_eval_installed
 from llmdyno.results.documents import finite
 
 KINDS = ("multiple_choice", "loglikelihood", "loglikelihood_rolling")
@@ -47,7 +47,7 @@ def comparing(
     """
     files = [task for task in tasks if Path(task).suffix in {".yaml", ".yml"}]
     places = tuple(word for word in arguments if word.startswith("--include_path="))
-    program = lm_eval.program()
+    program = lm_eval_installed.program()
     known = _listed(program, places) if program and len(files) < len(tasks) else {}
     for file in files:
         try:

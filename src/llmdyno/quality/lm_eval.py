@@ -7,11 +7,8 @@ api_models.py and openai_completions.py for what it asks, evaluation_tracker.py 
 """
 
 import math
-import os
 import re
-import shutil
 import subprocess
-import sys
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from glob import escape
@@ -24,6 +21,7 @@ import numpy as np
 
 from llmdyno.errors import TargetError, UsageError
 from llmdyno.processes.launch import Launch, Step
+from llmdyno.quality.lm_eval_installed import program, required
 from llmdyno.results.documents import finite
 from llmdyno.results.stats import Floats, significant, student_quantile
 
@@ -77,14 +75,10 @@ def require(tasks: tuple[str, ...], arguments: tuple[str, ...]) -> None:
     """Refuse tasks that lm-eval does not have, before anything starts; it takes some seconds.
 
     Raises:
-        UsageError: lm-eval is not installed, or does not know a task.
+        UsageError: lm-eval is not installed, or without what it asks servers with, or does not know
+            a task.
     """
-    found = program()
-    if found is None:
-        raise UsageError(
-            f"--lm-eval {','.join(tasks)}: lm-eval is not installed; pip install 'lm_eval[api]',"
-            " here or where PATH finds it."
-        )
+    found = required(",".join(tasks))
     files = [task for task in tasks if task.endswith((".yaml", ".yml"))]
     for file in files:
         if not Path(file).is_file():
@@ -107,12 +101,6 @@ def require(tasks: tuple[str, ...], arguments: tuple[str, ...]) -> None:
         lines = [line for line in (said.stdout + said.stderr).splitlines() if line.strip()]
         why = (lines or ["it says nothing"])[-1].strip().rstrip(".")
         raise UsageError(f"--lm-eval {','.join(names)}: {why}; `lm_eval ls tasks` lists them.")
-
-
-def program() -> str | None:
-    """Return where lm-eval is; None: it is not installed."""
-    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return shutil.which("lm_eval", path=places)
 
 
 def is_chat(arguments: Sequence[str]) -> bool:

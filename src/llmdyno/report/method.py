@@ -15,7 +15,7 @@ RUN = (
 
 def of_study(study: Document) -> tuple[str, ...]:
     """Return how the study went on from its baseline to its verdict."""
-    trials = documents.items(study, "trials")
+    trials = conclusions.started(study)
     trial_s = documents.number(study, "spec", "trial_duration_s")
     seed = documents.number(study, "spec", "seed")
     long = f", each for {show_seconds(trial_s)}" if trial_s else ""
@@ -36,14 +36,18 @@ def of_study(study: Document) -> tuple[str, ...]:
         else "No pairs of baseline and winner were run, so nothing is confirmed."
     )
     tried = (
-        f"{counted(len(trials), 'config')} were tried{long}, proposed{by}{drawn}, for the best"
-        f" {objective}{within}."
+        f"{counted(len(trials), 'config')} {'was' if len(trials) == 1 else 'were'} tried{long},"
+        f" proposed{by}{drawn}, for the best {objective}{within}."
     )
-    ablation = (
-        "Changed settings were put back in the winner one at a time: what is lost is what one gave."
-        if documents.items(study, "ablation")
-        else "What each setting gives by itself was not measured."
-    )
+    rows = documents.items(study, "ablation")
+    ablation = "What each setting gives by itself was not measured."
+    if len(rows) == 1 and "pairs" not in rows[0]:
+        ablation = "The only setting that differs needed no run more: the pairs have put it back."
+    elif rows:
+        ablation = (
+            "Changed settings were put back in the winner one at a time: what is lost is what one"
+            " gave."
+        )
     best = "" if stays else ", and so was the best config of the trials"
     served = f"The baseline was measured at every level{best}."
     return (tried, served, proof, ablation, *RUN)

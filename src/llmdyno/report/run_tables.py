@@ -210,11 +210,13 @@ def objectives(runs: tuple[Run, ...]) -> Table | None:
 
 
 def _slo_value(slo: Document) -> str:
-    at_least, unit = documents.number(slo, "at_least"), titles.unit(documents.text(slo, "expr"))
+    unit = titles.unit(documents.text(slo, "expr"))
+    unit = f" {unit}" if unit else ""
+    at_least = documents.number(slo, "at_least")
     if documents.number(slo, "value") is None and at_least is not None:
-        return f"≥ {wording.significant(at_least)} {unit}".rstrip()
-    measured = documents.number(slo, "value")
-    value = f"{wording.significant(measured)}{f' {unit}' if measured is not None else ''}".rstrip()
+        return f"≥ {wording.significant(at_least)}{unit}"
+    value = wording.significant(documents.number(slo, "value"))
+    value += "" if value == wording.ABSENT else unit
     if (share := documents.number(slo, "failed_share")) is not None:
         return f"{value}, but {100 * share:.3g} % of the requests failed"
     return value

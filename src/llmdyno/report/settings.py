@@ -67,9 +67,17 @@ def _engine_arguments(study: Document) -> list[Setting]:
     ]
 
 
+def _unit(unit: str, value: str) -> str:
+    """Return a unit to go behind a value: "1 thread", "2 threads", "1 s"."""
+    if not unit or value == "unset":
+        return ""
+    is_one = value == "1" and len(unit) > 2  # "ms" and "s" are no plurals
+    return f" {unit.removesuffix('s') if is_one else unit}"
+
+
 def _written(config: Document, name: str, guide: Mapping[str, Knob], version: str | None) -> str:
     value = knobs.show(effective(config, name, guide, version))
-    unit = f" {guide[name].unit}" if name in guide and guide[name].unit and value != "unset" else ""
+    unit = _unit(guide[name].unit, value) if name in guide else ""
     if name in config:
         return value + unit
     if name in guide and value == "unset":

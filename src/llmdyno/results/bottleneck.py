@@ -11,6 +11,7 @@ import msgspec
 
 from llmdyno.results.crosscheck import KV_USE_HIGH, QUEUE_SHARE
 from llmdyno.results.documents import Document, items, number, part, text, texts
+from llmdyno.units import counted
 
 Name = Literal["client", "kv", "queue", "host", "prefill", "decode", ""]
 
@@ -62,8 +63,12 @@ def bottleneck(level: Document) -> Bottleneck:
 def _client(level: Document) -> Bottleneck | None:
     if text(level, "client", "verdict") != "client-bound":
         return None
-    said = "; ".join(texts(level, "client", "reasons"))
-    return Bottleneck("client", said or "the load generator was at its limit")
+    reasons = texts(level, "client", "reasons")
+    if not reasons:
+        return Bottleneck("client", "the load generator was at its limit")
+    more = len(reasons) - 1  # the doubt names them all
+    signs = f", and {counted(more, 'more sign')} of it" if more else ""
+    return Bottleneck("client", f"{reasons[0]}{signs}")
 
 
 def _kv(level: Document) -> Bottleneck | None:

@@ -26,6 +26,7 @@ from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import Slo, failed_beyond, judge
 from llmdyno.results.stats import STATISTICS, Floats
 from llmdyno.results.window import steady_window
+from llmdyno.results.wording import short
 from llmdyno.units import counted
 
 MARGIN_MAX = 2.5  # a factor of 12; a level further off says no more, and must not weigh more
@@ -212,14 +213,14 @@ def says_capacity(summary: Mapping[str, Any]) -> str:
     levels = counted(len(found["points"]), "level")
     if load is None:
         return f"Capacity: not even the lowest load measured met {slos} ({levels})."
-    said = "1 user" if (load, unit) == (1, "users") else f"{load:,.4g} {unit}"
+    said = "1 user" if (load, unit) == (1, "users") else f"{short(load)} {unit}"
     if high is None:
         return (
-            f"Capacity: {said} or more meet {slos}, at least {low:,.4g}; that more"
+            f"Capacity: {said} or more meet {slos}, at least {short(low)}; that more"
             f" would not is not shown ({levels})."
         )
     meet = "meets" if load == 1 else "meet"
-    interval = f"95 % interval {low:,.4g} to {high:,.4g}"
+    interval = f"95 % interval {short(low)} to {short(high)}"
     return f"Capacity: {said} {meet} {slos}; {interval} ({levels})."
 
 

@@ -24,7 +24,7 @@ _OF_PAIRS = frozenset(
     }
 )
 _OF_NO_WINNER = frozenset({"doubtful-trials", STOPPED})  # where nothing was better, by such trials
-NO_DIFFERENCE = "No config that was tried beats the baseline: no difference."
+NOTHING_BETTER = "No config that was tried did better than the baseline, which stays."
 
 
 def conclusion(study: Document) -> str:
@@ -34,6 +34,12 @@ def conclusion(study: Document) -> str:
         study: its document; "outcome" may lack its "said".
     """
     return " ".join(one for one in (_ending(study), passed_over(study), of_slo(study)) if one)
+
+
+def started(study: Document) -> list[Document]:
+    """Return the trials but for those that no server was started for: they cannot work."""
+    trials = items(study, "trials")
+    return [trial for trial in trials if text(trial, "state") != "predicted-infeasible"]
 
 
 def stands_alone(study: Document) -> bool:
@@ -86,7 +92,7 @@ def _ending(study: Document) -> str:
         return _unfinished(study, found, tried)
     if not found.pairs:
         none_works = number(outcome, "measured") == 0 and not number(outcome, "pruned")
-        return _none_measured(tried) if none_works else NO_DIFFERENCE
+        return _none_measured(tried) if none_works else NOTHING_BETTER
     return decided(study)
 
 

@@ -139,6 +139,7 @@ CODES: Mapping[str, Code] = {
         "energy was integrated from samples of the power: a GPU has no counter",
         resting_on("energy"),
     ),
+    "uncalibrated-client": Code("the client could not be measured before the run"),
     "busy-machine": Code("the machine was busy before the run"),
     "few-cores": Code("the machine has fewer than four CPU cores"),
     "varying-clock": Code("the CPU's clock follows its load"),
@@ -201,6 +202,7 @@ def find(summary: Document) -> list[Doubt]:
         for code, said in check(level)
     ]
     whole = [
+        *(("uncalibrated-client", said) for said in _about_calibration(summary)),
         *environment.findings(part(summary, "environment")).items(),
         *about_models_of(levels(summary).values()),
         *(("imported-file", note) for note in _imported(summary)),
@@ -220,6 +222,18 @@ def _of_level(code: str, said: str, name: str, level: Document) -> Doubt:
         metrics=tuple(metric for metric in metrics if metric in level),
         text=said,
     )
+
+
+def _about_calibration(summary: Document) -> list[str]:
+    """Say that the client was to be measured first, and was not."""
+    asked = part(summary, "spec").get("calibration") is True
+    if not asked or "calibration" in summary or not levels(summary):
+        return []
+    said = (
+        "The client could not be measured before the run: its own streamer answered no request, so"
+        " how much more it could handle is not known. The machine is far too busy."
+    )
+    return [said]
 
 
 def _imported(summary: Document) -> list[str]:

@@ -14,7 +14,6 @@ from llmdyno.results.bottleneck import Bottleneck, bottleneck
 from llmdyno.results.documents import (
     Document,
     interval,
-    items,
     levels,
     number,
     part,
@@ -77,7 +76,7 @@ def verdict(study: Document) -> Verdict:
     """Say what the confirmation showed, or that there was none; and who meets the SLOs."""
     if part(study, "outcome") and conclusions.stands_alone(study):
         said = conclusions.conclusion(study)
-        if not said.startswith(conclusions.NO_DIFFERENCE):
+        if not said.startswith(conclusions.NOTHING_BETTER):
             return Verdict(sentence=said, tone="open")
         return _verdict(STANDS, study, "same")
     found = verdicts.confirmed(study)
@@ -142,7 +141,7 @@ def _runs_told(study: Document) -> str:
 def _of_the_baseline(study: Document) -> str:
     """Say what the baseline reaches where nothing beats it."""
     level, _ = levels_that_decide(study)
-    trials = items(study, "trials")
+    trials = conclusions.started(study)
     rate, first = number(level, "token_rate", "mean"), number(level, "ttft_ms", "p50")
     said = f"None of {counted(len(trials), 'trial')} is shown to beat the baseline"
     said = said if trials else "No other config was tried than the baseline"

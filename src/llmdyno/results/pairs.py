@@ -5,6 +5,11 @@ slow trend is no noise: the logarithm of a run's value is a level, plus the arm'
 polynomial of the run's position in the row. The degree rests on the number of runs alone, because a
 choice by the data would make intervals too narrow. The order of the arms (see order()) keeps the
 trend and the effect apart.
+
+Where the noise decides how many pairs there are, runs that were alike by luck would end them early,
+with an interval that is too narrow. So the first pairs alone decide (deciding_spread()), once, and
+what they showed of the noise is left out of the interval's width (compared()). The rest is
+independent of it: the interval holds the truth in 95 % of the studies of each number of pairs.
 """
 
 import math
@@ -19,10 +24,14 @@ POWER = 0.8
 # Two pairs are the least that tell runs apart, see stats.ratio(). With more than twelve a study
 # would measure pairs for longer than configs.
 PAIRS_MIN, PAIRS_MAX = 2, 12
+# The noise in so many pairs decides how many there will be: so many at least, for what the deciding
+# ones have shown is left out of the interval's width.
+DECIDING_PAIRS, DECIDED_MIN = 3, 5
 # A trend costs a degree of freedom for each of its terms. With fewer runs than six a line costs
 # more than it saves; with twelve there are enough for a curve.
 _RUNS_FOR_LINE, _RUNS_FOR_CURVE = 6, 12
 _FREEDOM_MIN = 2.0  # as stats.ratio() has it
+_CURVE = 2  # the degree of a trend that is taken out of the deciding runs, whatever comes after
 # How far equal runs lie apart where nothing was measured, and how many degrees of freedom that
 # guess is worth beside what was: a spread of two runs alone may be nearly 0 by chance.
 PRIOR = Spread(0.05**2, 3.0)
@@ -63,12 +72,17 @@ def order(pair: int) -> tuple[bool, bool]:
     return turned, not turned
 
 
-def compared(runs: Sequence[Run]) -> Paired:
+def compared(runs: Sequence[Run], *, decided: bool = False) -> Paired:
     """Return after ÷ before of at least one run an arm, and its 95 % interval.
 
     Least squares with a trend; variances are estimated for each arm by itself, as one config may
     be noisier than the other, and joined as Welch (1947) and Satterthwaite (1946) do. With fewer
     than six runs it is stats.ratio().
+
+    Args:
+        runs: in a row, each pair's.
+        decided: whether the noise of the first pairs has decided how many there are. From
+            DECIDED_MIN pairs on it does not count for the interval then.
     """
     before, after = _arm(runs, after=False), _arm(runs, after=True)
     degree = _degree(len(runs))
@@ -76,11 +90,16 @@ def compared(runs: Sequence[Run]) -> Paired:
         mean, ci95 = ratio_of_arms(before, after)
         return Paired(mean, ci95, None, None)
     arms = np.array([run.after for run in runs])
+    logs = np.array([run.log for run in runs])
     design = _design([run.position for run in runs], arms, degree)
     solve = np.linalg.pinv(design)
-    fit = solve @ np.array([run.log for run in runs])
-    residuals = np.array([run.log for run in runs]) - design @ fit
-    left = 1.0 - np.einsum("ij,ji->i", design, solve)  # of each run's variance, after the fit
+    fit = solve @ logs
+    known = design
+    if decided and len(runs) >= 2 * DECIDED_MIN:
+        known = np.column_stack([design, _deciding(runs)])
+    taken = known @ np.linalg.pinv(known)
+    residuals = logs - taken @ logs
+    left = 1.0 - np.diag(taken)  # of each run's variance, after the fit
     parts, freedoms = [], []
     for arm, side in ((before, ~arms), (after, arms)):
         freedom = float(left[side].sum())
@@ -100,6 +119,33 @@ def compared(runs: Sequence[Run]) -> Paired:
         math.exp(float(trend[-1] - trend[0])),
         freedom,
     )
+
+
+def deciding_spread(runs: Sequence[Run]) -> Spread | None:
+    """Return how far equal runs lie apart in the pairs that decide; None: there are too few."""
+    basis = _deciding(runs)
+    if not basis.shape[1]:
+        return None
+    shown = basis.T @ np.array([run.log for run in runs])
+    return Spread(float((shown**2).mean()), float(basis.shape[1]))
+
+
+def _deciding(runs: Sequence[Run]) -> Floats:
+    """Return what the deciding pairs show of noise: an orthonormal basis [runs, freedom].
+
+    It is what arm and trend leave of their runs. The trend is a curve whatever the number of pairs
+    will be: so the basis is orthogonal to every later fit.
+    """
+    rows = [row for row, run in enumerate(runs) if run.position < 2 * DECIDING_PAIRS]
+    if not rows:
+        return np.zeros((len(runs), 0))
+    chosen = [runs[row] for row in rows]
+    arms = np.array([run.after for run in chosen])
+    vectors, sizes, _ = np.linalg.svd(_design([run.position for run in chosen], arms, _CURVE))
+    rank = int((sizes > 1e-9 * sizes[0]).sum())
+    basis = np.zeros((len(runs), len(rows) - rank))
+    basis[rows] = vectors[:, rank:]
+    return basis
 
 
 def residual_spread(runs: Sequence[Run]) -> Spread | None:
@@ -128,7 +174,7 @@ def pooled_noise(spreads: Sequence[Spread | None], prior: Spread = PRIOR) -> flo
     return math.sqrt(sum(spread.variance * spread.freedom for spread in known) / freedom)
 
 
-def power(effect: float, noise: float, pairs: int) -> float:
+def power(effect: float, noise: float, pairs: int, *, decided: bool = False) -> float:
     """Return how often so many pairs show an effect.
 
     The power of Student's test, with the normal approximation to the non-central t of Johnson &
@@ -138,31 +184,48 @@ def power(effect: float, noise: float, pairs: int) -> float:
         effect: as a share, 0.1 for 10 % more.
         noise: see pooled_noise().
         pairs: at least two.
+        decided: as compared() takes it.
     """
-    positions = list(range(2 * pairs))
-    arms = np.array([arm for pair in range(pairs) for arm in order(pair)])
-    design = _design(positions, arms, _degree(2 * pairs))
+    runs = [
+        Run(number, arm, 0.0, 0.0)
+        for number, arm in enumerate(arm for pair in range(pairs) for arm in order(pair))
+    ]
+    arms = np.array([run.after for run in runs])
+    design = _design([run.position for run in runs], arms, _degree(2 * pairs))
     error = max(noise, 1e-9) * math.sqrt(float(np.linalg.inv(design.T @ design)[1, 1]))
     freedom = float(2 * pairs - design.shape[1])
+    if decided and pairs >= DECIDED_MIN:
+        freedom -= _deciding(runs).shape[1]
     t = student_quantile(freedom)
     shift = (abs(math.log1p(effect)) / error - t) / math.sqrt(1.0 + t * t / (2.0 * freedom))
     return 0.5 * (1.0 + math.erf(shift / math.sqrt(2.0)))
 
 
-def pairs_for(effect: float, noise: float) -> int:
-    """Return how many pairs find an effect in 80 % of cases; PAIRS_MAX if even more would do."""
-    counts = range(PAIRS_MIN, PAIRS_MAX + 1)
-    return next((pairs for pairs in counts if power(effect, noise, pairs) >= POWER), PAIRS_MAX)
+def pairs_for(effect: float, noise: float, *, decided: bool = False) -> int:
+    """Return how many pairs find an effect in 80 % of cases; PAIRS_MAX if even more would do.
+
+    Args:
+        effect: as a share.
+        noise: see pooled_noise().
+        decided: as compared() takes it; then there are at least DECIDED_MIN.
+    """
+    counts = range(DECIDED_MIN if decided else PAIRS_MIN, PAIRS_MAX + 1)
+    enough = (pairs for pairs in counts if power(effect, noise, pairs, decided=decided) >= POWER)
+    return next(enough, PAIRS_MAX)
 
 
-def detectable(noise: float, pairs: int) -> float:
+def detectable(noise: float, pairs: int, *, decided: bool = False) -> float:
     """Return the smallest effect, as a share, that so many pairs find in 80 % of cases."""
+
+    def finds(effect: float) -> bool:
+        return power(effect, noise, pairs, decided=decided) >= POWER
+
     low, high = 0.0, 1.0
-    while power(high, noise, pairs) < POWER:
+    while not finds(high):
         high *= 2.0
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (low, middle) if power(middle, noise, pairs) >= POWER else (middle, high)
+        low, high = (low, middle) if finds(middle) else (middle, high)
     return high
 
 

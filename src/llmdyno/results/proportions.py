@@ -56,6 +56,18 @@ def worded(ratio: float | None, key: str, bounds: Interval | None = None) -> str
     return f"{said} ({_between(bounds, words, said)})" if bounds else said
 
 
+def up_to(bounds: Interval) -> str:
+    """Return how large a difference may be whose interval holds 1: "12 %", "3.1 times"."""
+    low, high = bounds
+    times = max(high, 1 / low if low > 0 else math.inf)
+    if not math.isfinite(times):
+        return "any number of times"
+    if times >= _TWO:
+        return f"{_times(times)} times"
+    percent = 100 * max(high - 1, 1 - low)
+    return f"{percent:.1f} %" if percent < 1 else f"{percent:.0f} %"
+
+
 def judged(ratio: float | None, key: str, bounds: Interval | None = None) -> str:
     """Say a ratio as worded() does, and before it that it is not shown if the interval holds 1."""
     said = worded(ratio, key, bounds)
@@ -91,12 +103,16 @@ def _is_part(ratio: float) -> bool:
 def _figure(ratio: float, words: Words) -> tuple[str, str]:
     """Return a ratio's figure and what it is of: ("12 %", "shorter"), ("3.1 times", "as high")."""
     if _is_part(ratio):
-        percent = 100 * abs(ratio - 1)
-        shown = f"{percent:.1f}" if percent < 1 else f"{percent:.0f}"
-        return f"{shown} %", words.more if ratio > 1 else words.less
+        return _percent(ratio), words.more if ratio > 1 else words.less
     if ratio > 1:
         return f"{_times(ratio)} times", words.same
     return f"{_times(1 / ratio)} times", words.less
+
+
+def _percent(ratio: float) -> str:
+    """Write how far a ratio is from one, never a change as 0 % or what is left as 100 %."""
+    percent = 100 * abs(ratio - 1)
+    return f"{percent:.1f} %" if percent < 1 or 99 < percent < 100 else f"{percent:.0f} %"
 
 
 def _times(factor: float) -> str:
@@ -122,6 +138,8 @@ def _between(bounds: Interval, words: Words, said: str) -> str:
     if UNCHANGED in {first, last}:
         return f"{first} to {last}"
     (one, tail), (other, other_tail) = _figure(low, words), _figure(high, words)
+    if high < 1 and _is_part(low) != _is_part(high):  # "39 % to 2.3 times" is read twice
+        one, other = _percent(low), _percent(high)
     if tail != other_tail:
         return f"{first} to {last}"
     if tail == words.less:  # the lower ratio is the larger change

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from llmdyno.knobs import show
 from llmdyno.results import conclusions, titles, verdicts, wording
 from llmdyno.results.documents import Document, interval, items, number, part, text
-from llmdyno.results.proportions import NOT_SHOWN, worded
+from llmdyno.results.proportions import NOT_SHOWN, up_to, worded
 from llmdyno.results.slo import HEADLINES, shift
 from llmdyno.results.titles import lower_is_better
 
@@ -31,27 +31,41 @@ def which(study: Document, changed: Sequence[str]) -> str:
             f" {_PUT_BACK}."
         )
     found: dict[str, list[str]] = {opening: [] for opening in (_DID, _COSTS, _OPEN)}
-    idle: list[str] = []
+    idle: list[Document] = []
     for row, said in known:
         slo = conclusions.of_slo_setting(study, row)
         own = said if slo or has_effect(study, row) else ""
-        name = text(row, "knob")
         if not (slo or own):
-            idle.append(name)
+            idle.append(row)
             continue
         opening = _opening(study, row)
         if opening == _OPEN:
             slo = conclusions.of_slo_runs(study, row)
         values = f"{show(row.get('from'))} → {show(row.get('to'))}"
-        clause = f"{name} ({values}): with it {' and '.join(one for one in (slo, own) if one)}"
-        found[opening].append(clause)
+        with_it = " and ".join(one for one in (slo, own) if one)
+        found[opening].append(f"{text(row, 'knob')} ({values}): with it {with_it}")
     told = [f"{opening} {'; '.join(clauses)}." for opening, clauses in found.items() if clauses]
-    verb, whose = ("is", "its") if len(idle) == 1 else ("are", "their")
-    rest = f"{wording.listed(idle)} {verb} not shown to have an effect of {whose} own."
+    rest = _without_effect(study, idle)
     together = conclusions.interactions(study)
-    return " ".join(
-        one for one in (*told, rest if idle else "", *together, _unknown(changed, known)) if one
-    )
+    return " ".join(one for one in (*told, rest, *together, _unknown(changed, known)) if one)
+
+
+def _without_effect(study: Document, idle: Sequence[Document]) -> str:
+    """Say which settings are not shown to do anything, and what they may do all the same."""
+    if not idle:
+        return ""
+    names = [text(row, "knob") for row in idle]
+    verb, whose = ("is", "its") if len(idle) == 1 else ("are", "their")
+    said = f"{wording.listed(names)} {verb} not shown to have an effect of {whose} own"
+    hidden: dict[str, list[str]] = {}  # by the metric
+    for row, name in zip(idle, names, strict=True):
+        metric, measured = _effect(study, row)
+        bounds = interval(measured, "ci95")
+        if bounds is not None:
+            which = f" ({name})" if len(idle) > 1 else ""
+            hidden.setdefault(titles.in_words(metric), []).append(f"{up_to(bounds)}{which}")
+    may = [f"up to {wording.listed(sizes)} in the {metric}" for metric, sizes in hidden.items()]
+    return f"{said}; {' and '.join(may)} would not have shown." if may else f"{said}."
 
 
 def _opening(study: Document, row: Document) -> str:

@@ -88,7 +88,22 @@ def of_study(study: Document) -> list[str]:
         if refused
         else []
     )
-    return sentences(found) + kept_out
+    return sentences(found) + kept_out + _unasked(study)
+
+
+# Ends of a study in which no config has won.
+_NO_WINNER = ("nothing better", "nothing tried", "rejected")
+
+
+def _unasked(study: Document) -> list[str]:
+    """Say that lm-eval's tasks were not answered, where there is no winner to answer them."""
+    tasks = texts(study, "spec", "lm_eval")
+    if not tasks or part(study, "quality", "lm_eval"):
+        return []
+    if text(study, "outcome", "state") not in _NO_WINNER:
+        return []
+    why = "not asked; the baseline stays, so there is no winner to compare."
+    return [f"lm-eval, {', '.join(tasks)}: {why}"]
 
 
 def _beside(excess: float | None, bounds: tuple[float, float] | None) -> str:

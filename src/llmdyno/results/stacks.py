@@ -53,6 +53,18 @@ def replaced(study: Document) -> str:
     return f"{named(before)} → {named(after)}"
 
 
+def own_baseline(study: Document) -> Document:
+    """Return the baseline's config of the winner's own engine and front.
+
+    What another engine sets is no setting that the winner has changed.
+    """
+    best = part(study, "best")
+    for one in items(study, "combinations") if replaced(study) else ():
+        if named(one) == named(best):
+            return part(one, "baseline", "config")
+    return part(study, "baseline", "config")
+
+
 def named(one: Document) -> str:
     """Return what a combination is called: "vllm behind triton"."""
     return f"{text(one, 'engine')} behind {text(one, 'front')}"
@@ -61,9 +73,14 @@ def named(one: Document) -> str:
 def _told(one: Document) -> Told:
     failed, trials = number(one, "failed"), number(one, "trials") or 0
     best = part(one, "best")
-    config = ", ".join(f"{knob}={show(value)}" for knob, value in part(best, "config").items())
+    config, base = part(best, "config"), part(one, "baseline", "config")
+    set_anew = [f"{knob}={show(config[knob])}" for knob in config if config[knob] != base.get(knob)]
+    set_anew += [f"{knob} unset" for knob in base if knob not in config]
     why = text(one, "why")
-    outcome = (config or "all defaults") if best else f"{text(one, 'state')}: {why}".strip(": ")
+    as_it_was = "its baseline" if base else "all defaults"
+    outcome = (
+        (", ".join(set_anew) or as_it_was) if best else f"{text(one, 'state')}: {why}".strip(": ")
+    )
     winner = "best of all: " if text(one, "state") == "best" else ""
     return Told(
         name=named(one),

@@ -170,10 +170,10 @@ def _is_unknown(level: Document) -> bool:
 
 
 def changed_settings(study: Document, guide: Mapping[str, Knob]) -> list[str]:
-    """Return the names of the settings in which the winner differs from the baseline."""
+    """Return the names of the settings in which the winner differs from its engine's baseline."""
     if not part(study, "best"):
         return []
-    before, after = (part(study, arm, "config") for arm in ("baseline", "best"))
+    before, after = stacks.own_baseline(study), part(study, "best", "config")
     version = text(study, "engine_version") or None
     return [
         name

@@ -62,7 +62,7 @@ def with_slo(word: Word, runs: Sequence[Mapping[str, Any]]) -> Word:
 
     Args:
         word: what the objective's ratio shows.
-        runs: of the confirmation: "arm" and "slo_met", null without an SLO.
+        runs: as judged() returns them: "arm" and "slo_met", null without an SLO.
     """
     before, after = slo_met(runs)
     if not before or not after:
@@ -73,7 +73,7 @@ def with_slo(word: Word, runs: Sequence[Mapping[str, Any]]) -> Word:
     shown: Word = "better" if new > old else "worse"
     if {old, new} == {0.0, 1.0} or word == shown:
         return shown
-    alike = (old - 0.5) * (new - 0.5) > 0 and _by_chance(before, after) > _RARE
+    alike = (old - 0.5) * (new - 0.5) > 0 and may_be_alike(before, after)
     return word if alike else "not confirmed"
 
 
@@ -88,6 +88,21 @@ def slo_met(runs: Sequence[Mapping[str, Any]]) -> tuple[list[bool], list[bool]]:
         for arm in ("before", "after")
     )
     return before, after
+
+
+def judged(confirmation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the runs by which it is judged who meets the SLOs, as with_slo() takes them.
+
+    Beside those of the confirmation they are the baseline's in the pairs of earlier would-be
+    winners.
+    """
+    earlier = confirmation.get("baseline_before", ())
+    return [*confirmation["runs"], *({"arm": "before", "slo_met": met} for met in earlier)]
+
+
+def may_be_alike(one: Sequence[bool], other: Sequence[bool]) -> bool:
+    """Tell whether runs that met SLOs, or did not, may be those of one config on one machine."""
+    return not one or not other or _by_chance(one, other) > _RARE
 
 
 def _meets_oftener(runs: Sequence[Mapping[str, Any]]) -> bool:
@@ -110,7 +125,8 @@ def _by_chance(before: Sequence[bool], after: Sequence[bool]) -> float:
 def stands_above(one: Mapping[str, Any], other: Mapping[str, Any], *, maximise: bool) -> bool:
     """Tell which of two would-be winners, compared with the same baseline, has the better claim.
 
-    The verdict comes first, then how often the SLOs were met, then the objective's ratio.
+    The verdict comes first, then how often the SLOs were met, then the objective's ratio. A run of
+    which it is not known whether it met them tells nothing.
 
     Args:
         one: its confirmation, as study.json has it.
@@ -119,7 +135,7 @@ def stands_above(one: Mapping[str, Any], other: Mapping[str, Any], *, maximise: 
     """
 
     def rank(found: Mapping[str, Any]) -> tuple[int, float, float]:
-        met = [bool(run["slo_met"]) for run in found["runs"] if run["arm"] == "after"]
+        _, met = slo_met(found["runs"])
         ratio = found["ratio"].get(found["decided_by"], {}).get("mean")
         times = 0.0 if ratio is None else ratio if maximise else 1 / max(ratio, 1e-9)
         rising: tuple[Word, ...] = ("worse", "not confirmed", "no difference", "better")
@@ -185,6 +201,8 @@ class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
     config: Document = {}  # what was told against the baseline; empty: an older study's
     earlier: float = 0  # pairs that were measured before the study moved to where it is now
     since: tuple[str, ...] = ()  # what has changed since
+    asked: float | None = None  # pairs, by --pairs; None: their number was open
+    ended_by_budget: bool = False
 
     @property
     def opening(self) -> str:
@@ -195,13 +213,18 @@ class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
     def stays(self) -> str:
         """Why a config that is no better than the baseline is not the best; empty: it is best."""
         stays = self.is_equal or self.is_no_better
-        return "the baseline stays, as it changes nothing" if stays else ""
+        return "the baseline stays, as nothing speaks for a change" if stays else ""
 
     @property
     def basis(self) -> str:
         """What it rests on: "6 interleaved pairs, 95 % intervals", and where some are earlier."""
         moved = f"; {self.moved}" if self.moved else ""
-        return f"{wording.count(self.pairs)} interleaved {self._pairs}, 95 % intervals{moved}"
+        ended = ""
+        if self.ended_by_budget:
+            of = f"{wording.count(self.asked)} were asked for, " if self.asked else ""
+            ended = f" ({of}the budget ended them)"
+        pairs = f"{wording.count(self.pairs)} interleaved {self._pairs}{ended}"
+        return f"{pairs}, 95 % intervals{moved}"
 
     @property
     def moved(self) -> str:
@@ -266,6 +289,8 @@ def confirmed(study: Document) -> Confirmed:
         config=part(found, "config"),
         earlier=number(found, "earlier_pairs") or 0,
         since=tuple(texts(found, "moved_since")),
+        asked=number(found, "pairs_asked"),
+        ended_by_budget=text(found, "pairs_ended_by") == "budget",
     )
 
 

@@ -58,10 +58,12 @@ def _lanes(document: Document) -> list[str]:
 def _costs(document: Document) -> list[str]:
     """Say what it costs beside time, and whether the budget is enough."""
     found = []
+    budget = document["budget"]
     if document["money"] is not None:
-        found.append(f"At the machine's price that is {document['money']:g}.")
-    if document["budget"] is not None:
-        found.append(_budget(document["budget"]))
+        ends = "" if budget is None or budget["enough"] else " without the budget"
+        found.append(f"At the machine's price that is {document['money']:g}{ends}.")
+    if budget is not None:
+        found.append(_budget(budget))
     return found
 
 
@@ -79,7 +81,8 @@ def _budget(budget: Document) -> str:
         return said
     come, end = ("comes", "ends") if count == 1 else ("come", "end")
     said += f" Then {come} the {counted(count, 'pair')} of the proof"
-    return f"{said}, which {end} {over:g} minutes after the budget does." if over else f"{said}."
+    said += f", which {end} {over:g} minutes after the budget does." if over else "."
+    return said if budget["money"] is None else f"{said} That costs about {budget['money']:g}."
 
 
 def _found(confirmation: Document) -> list[str]:

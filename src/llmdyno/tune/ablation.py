@@ -248,7 +248,14 @@ class Ablation:
         )
         if self._runner.study.budget_s is None:
             pairs = min(pairs, max(1, self._left - len(whole)))
-        return pairs
+        return pairs + self._parts_to_come()
+
+    def _parts_to_come(self) -> int:
+        """Return how many parts of a group that has an effect together are still to be tried."""
+        group = tuple(name for name in self._changed if self._matters((name,)) is False)
+        if len(group) < 3 or not self._matters(group):
+            return 0
+        return sum(not self._found(part) for part in _parts(group))
 
     def _wanted(self) -> Iterator[tuple[str, ...]]:
         """Yield what to take back next; what was measured before is yielded as it was then."""

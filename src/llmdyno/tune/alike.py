@@ -15,6 +15,7 @@ from llmdyno.machine.devices import Devices
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.pairs import PRIOR
 from llmdyno.results.racing import luck
+from llmdyno.results.wording import short
 from llmdyno.tune.entries import Event, Step
 from llmdyno.tune.hosts import Hosts
 from llmdyno.tune.lanes import Job, once_more, record
@@ -161,11 +162,11 @@ def _odd(runner: Runner, steps: Sequence[Step]) -> list[tuple[Step, str]]:
 
     centre = max(works, key=lambda step: (len(near(step)), sign * _value(step)))
     group = near(centre)
-    others = f"{mean(group):,.4g}: more than equal runs lie apart ({math.expm1(most):.0%})."
+    others = f"{short(mean(group))}: more than equal runs lie apart ({math.expm1(most):.0%})."
     unit = BY_NAME[study.objective.metric].unit
     for step in works:
         if step not in group:
-            value = f"{study.objective} {step.value:,.4g} {unit}"
+            value = f"{study.objective} {short(_value(step))} {unit}"
             found.append((step, f"its baseline has {value}, the others {others}"))
     return found
 
@@ -188,10 +189,10 @@ def _told(runner: Runner, steps: Sequence[Step]) -> str:
     objective = runner.study.objective
     unit = BY_NAME[objective.metric].unit
     if len(steps) == 1:
-        return f"One lane is left: {steps[0].device}, {objective} {_value(steps[0]):,.4g} {unit}."
+        return f"One lane is left: {steps[0].device}, {objective} {short(_value(steps[0]))} {unit}."
     low, high = min(steps, key=_value), max(steps, key=_value)
     return (
-        f"The lanes are alike: {objective} {_value(low):,.4g} to {_value(high):,.4g} {unit},"
+        f"The lanes are alike: {objective} {short(_value(low))} to {short(_value(high))} {unit},"
         f" {math.expm1(_apart(low, high)):.1%} apart."
     )
 

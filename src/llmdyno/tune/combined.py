@@ -9,19 +9,18 @@ The winner of all is confirmed in ABBA pairs against the baseline of the first c
 what the user named first, what runs today. `rounds` says how the trials are shared.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
-
 from llmdyno import store
-from llmdyno.errors import ServerError, UsageError
+from llmdyno.errors import ServerError
 from llmdyno.knobs import Value
 from llmdyno.store import STACKS
 from llmdyno.tune import going_on
 from llmdyno.tune.ablation import Ablation, died
+from llmdyno.tune.arm import Arm, Named, whose
 from llmdyno.tune.blame import is_suspect
 from llmdyno.tune.budgeted import Shared
 from llmdyno.tune.candidates import describe, same
@@ -37,75 +36,12 @@ from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.pairs import Confirmation, Side
 from llmdyno.tune.proof import Proof
 from llmdyno.tune.reference import valued_reference_of
+from llmdyno.tune.rejected import misses_what_it_met
+from llmdyno.tune.rivals import Rivals
 from llmdyno.tune.rounds import rounds_of, shares, survivors
 from llmdyno.tune.runner import Runner
 from llmdyno.tune.spec import Study
 from llmdyno.tune.tuner import Tuner
-
-
-class _Arm:
-    """A combination that can work, and the study of it alone."""
-
-    def __init__(
-        self,
-        of: Combination,
-        study: Study,
-        folder: Path,
-        narrator: Narrator,
-        *,
-        elsewhere: bool,
-        here: bool,
-    ) -> None:
-        self.of = of
-        self.folder = folder
-        self.given = 0  # trials, in the rounds so far
-        self._asked = study
-        self._narrator = narrator
-        self._elsewhere = elsewhere
-        self._here = here
-        self.tuner = self._made(study.trials)
-
-    def _made(self, trials: int) -> Tuner:
-        """Return the tuner for so many trials; never for fewer than its candidates and its past."""
-        ledger = Ledger(self.folder)
-        had = ledger.spec.trials if ledger.began is not None else 1
-        trials = max(trials, had, len(self._asked.candidates))
-        study = msgspec.structs.replace(self._asked, trials=trials)
-        try:
-            return Tuner(
-                study, self.folder, self._narrator, elsewhere=self._elsewhere, here=self._here
-            )
-        except UsageError as error:
-            raise UsageError(f"{self.of.name}: {error}") from None
-
-    def begin(self, presence: Presence, trials: int = 1) -> None:
-        """Go on in its folder, towards so many trials."""
-        self.tuner = self._made(trials)
-        self.runner.begin(presence, elsewhere=self._elsewhere)
-
-    @property
-    def runner(self) -> Runner:
-        return self.tuner.runner
-
-    def started(self) -> int:
-        """Return how many of the trials given to it were started."""
-        return len(self._trials())
-
-    def standing(self) -> tuple[bool, float]:
-        """Return how good its best config is, by its reference and the trials given to it."""
-        reference = valued_reference_of(self.runner.ledger)
-        measured = [s for s in self._trials() if s.state == "measured" and s.value is not None]
-        return max(rank(self._asked, step) for step in (*measured, reference) if step is not None)
-
-    def never_had_one(self) -> bool:
-        """Tell whether no baseline of it was ever measured; one whose run is gone was."""
-        ledger = self.runner.ledger
-        voided = any(s.phase == "baseline" and s.state == "measured" for s in ledger.voided)
-        return valued_reference_of(ledger) is None and not voided
-
-    def _trials(self) -> list[Step]:
-        trials = self.runner.ledger.of("trial")
-        return [step for step in trials if step.state != "predicted-infeasible"][: self.given]
 
 
 class Combined:
@@ -138,7 +74,7 @@ class Combined:
         found = combinations(study, here=here)
         self._left = [one for one in found if one.study is None]
         self._arms = [
-            _Arm(
+            Arm(
                 one,
                 one.study,
                 folder / STACKS / one.folder,
@@ -203,7 +139,7 @@ class Combined:
                 document = write_study(self._folder, document, stack)
         return document
 
-    def _searches_and_proves(self, arms: Sequence[_Arm], presence: Presence) -> bool:
+    def _searches_and_proves(self, arms: Sequence[Arm], presence: Presence) -> bool:
         """Measure what is left; tell whether trials are to be measured again after that."""
         for arm in arms:
             arm.given = 0
@@ -234,7 +170,7 @@ class Combined:
             if one.folder not in known:
                 self._whole.ledger.append(Event(kind="left", why=str(one.why), stack=one.folder))
 
-    def _measured_baselines(self) -> list[_Arm]:
+    def _measured_baselines(self) -> list[Arm]:
         """Measure every combination's baseline; return those that have one, in their order.
 
         Raises:
@@ -264,7 +200,7 @@ class Combined:
 
     # How the trials are shared.
 
-    def _share_trials(self, arms: Sequence[_Arm], presence: Presence) -> None:
+    def _share_trials(self, arms: Sequence[Arm], presence: Presence) -> None:
         """Give the trials in rounds; after each the better half goes on."""
         alive = [arm for arm in arms if arm.of.searches]
         rounds = rounds_of(len(alive))
@@ -281,13 +217,13 @@ class Combined:
             for place, (arm, more) in enumerate(zip(alive, given, strict=True)):
                 until = (number + (place + 1) / len(alive)) / rounds
                 self._try(arm, arm.started() + more, until, presence)
-            alive = sorted(alive, key=_Arm.standing, reverse=True)[: survivors(len(alive))]
+            alive = sorted(alive, key=Arm.standing, reverse=True)[: survivors(len(alive))]
         short = sum(arm.started() for arm in arms) < self._study.trials
         if short:
             self._whole.ended(self._why_short(arms, alive))
 
     def _why_short(
-        self, arms: Sequence[_Arm], alive: Sequence[_Arm]
+        self, arms: Sequence[Arm], alive: Sequence[Arm]
     ) -> Literal["budget", "space", "patience", "hand"]:
         """Return why fewer trials were made than were asked for.
 
@@ -302,7 +238,7 @@ class Combined:
             return "budget"
         return "patience" if "patience" in found else "space"
 
-    def _try(self, arm: _Arm, trials: int, until: float, presence: Presence) -> None:
+    def _try(self, arm: Arm, trials: int, until: float, presence: Presence) -> None:
         """Give a combination trials up to a number, while this share of the budget is not spent."""
         before, arm.given = arm.given, trials
         if trials <= before or arm.started() >= trials or self._whole.enough():
@@ -314,30 +250,19 @@ class Combined:
 
     # What decides.
 
-    def _prove(self, arms: Sequence[_Arm]) -> None:
+    def _prove(self, arms: Sequence[Arm]) -> None:
         """Confirm the best config of all; if it dies or is worse, the next best."""
         first = arms[0]
         self._move_together()  # an engine may have been replaced while trials ran
         for arm in arms:
             self._budget.for_proof(arm.runner)
-        for arm, config in self._contenders(arms):
-            across = Across(first.runner, self._folder, (arm.of.engine, arm.of.front))
-            gate = Gate(arm.runner, across)
-            if not gate.admits(config):
-                continue
-            best = self._in_full(arm, config)
-            if best.state != "measured":
-                continue
-            self._confirm(first, arm, best)
-            if self._is_tie(arm, best):
+        over: list[Named] = []
+        while (found := self._best_in_pairs(arms, over)) is not None:
+            arm, best, is_tie = found
+            if is_tie or self._completed(first, arm, best):
                 return
-            proof = Proof(arm.runner, gate)
-            if self._stands(arm, best) and proof.compare_answers(best):
-                proof.ablate(arm.runner.study.baseline, best, one_stack=arm is first)
-                alive = died(arm.runner.ledger, best, arm.runner.stack.knobs) is None
-                if alive and proof.examine(best):
-                    return
-            self._whole.say(f"  {arm.of.name}, {describe(config)}: does not do better.")
+            over.append(arm.named(best.config))
+            self._say_no_better(arm, best.config)
         mended = self._mended()
         first.runner.check_machine()
         if self._mended() > mended:
@@ -346,20 +271,67 @@ class Combined:
         if document["outcome"]["state"] == "unfinished":  # the gate has let none of them win
             self._whole.settle()
 
-    def _stands(self, arm: _Arm, best: Step) -> bool:
-        """Tell whether a config is the best of all, by its confirmation."""
-        document, _ = combined_document(self._folder, Ledger(self._folder))
-        standing = document["best"]
-        found = (standing["config"], standing["engine"], standing["front"])
-        return bool(found == (best.config, arm.of.engine, arm.of.front))
+    def _best_in_pairs(
+        self, arms: Sequence[Arm], over: list[Named]
+    ) -> tuple[Arm, Step, bool] | None:
+        """Confirm would-be winners as Tuner does; return who stands, and whether it is a tie.
 
-    def _is_tie(self, arm: _Arm, best: Step) -> bool:
-        """Tell whether a config is shown to be equal to the first combination's baseline."""
+        Args:
+            arms: the combinations.
+            over: configs that are no winners; further ones are added.
+        """
+        rivals, seen = Rivals(), []
+        for arm, trial in self._contenders(arms):
+            name = arm.named(trial.config)
+            if name in over or not rivals.has(arm.runner, trial):
+                continue
+            best = self._admitted(arms[0], arm, trial)
+            if best is None:
+                continue
+            self._confirm(arms[0], arm, best)
+            document, _ = combined_document(self._folder, Ledger(self._folder))
+            if is_tie(document, arm.seen(best)):
+                return arm, best, True
+            seen.append((arm, best))
+            is_none = any(whose(one) == name for one in document["rejected"])
+            if not is_none and misses_what_it_met(arm.runner.ledger, best):
+                self._whole.say(f"  {arm.of.name}, {describe(best.config)}: misses its SLOs.")
+                rivals.begin()
+            elif whose(document["best"]) == name:
+                return arm, best, False
+            else:
+                over += [name] if is_none else []
+                self._say_no_better(arm, best.config)
+        if not seen:
+            return None
         document, _ = combined_document(self._folder, Ledger(self._folder))
-        seen = msgspec.structs.replace(best, engine=arm.of.engine, front=arm.of.front)
-        return is_tie(document, seen)
+        stands = whose(document["best"])
+        return next(((a, b, False) for a, b in seen if a.named(b.config) == stands), None)
 
-    def _contenders(self, arms: Sequence[_Arm]) -> Iterator[tuple[_Arm, dict[str, Value]]]:
+    def _admitted(self, first: Arm, arm: Arm, trial: Step) -> Step | None:
+        """Return a would-be winner, measured at every level; None: the gate or a level forbids."""
+        if not self._gate(first, arm).admits(trial.config):
+            return None
+        best = self._in_full(arm, trial.config)
+        return best if best.state == "measured" else None
+
+    def _gate(self, first: Arm, arm: Arm) -> Gate:
+        across = Across(first.runner, self._folder, (arm.of.engine, arm.of.front))
+        return Gate(arm.runner, across)
+
+    def _completed(self, first: Arm, arm: Arm, best: Step) -> bool:
+        """Measure what follows the pairs of a winner; tell whether it lives on."""
+        proof = Proof(arm.runner, self._gate(first, arm))
+        if not proof.compare_answers(best):
+            return False
+        proof.ablate(arm.runner.study.baseline, best, one_stack=arm is first)
+        alive = died(arm.runner.ledger, best, arm.runner.stack.knobs) is None
+        return alive and proof.examine(best)
+
+    def _say_no_better(self, arm: Arm, config: Mapping[str, Value]) -> None:
+        self._whole.say(f"  {arm.of.name}, {describe(config)}: does not do better.")
+
+    def _contenders(self, arms: Sequence[Arm]) -> Iterator[tuple[Arm, Step]]:
         """Yield what did better than the first combination's baseline, best first."""
         first = valued_reference_of(arms[0].runner.ledger)
         assert first is not None
@@ -373,11 +345,11 @@ class Combined:
                     step.config, first.config, arm.runner.stack.knobs
                 )
                 if not is_first and rank(self._study, step) > rank(self._study, first):
-                    found.append((rank(self._study, step), arm, step.config))
-        for _, arm, config in sorted(found, key=lambda one: one[0], reverse=True):
-            yield arm, config
+                    found.append((rank(self._study, step), arm, step))
+        for _, arm, step in sorted(found, key=lambda one: one[0], reverse=True):
+            yield arm, step
 
-    def _in_full(self, arm: _Arm, config: dict[str, Value]) -> Step:
+    def _in_full(self, arm: Arm, config: dict[str, Value]) -> Step:
         """Measure a would-be winner at every level, unless its ledger has it."""
         runner = arm.runner
         # One row of would-be winners over all combinations.
@@ -391,7 +363,7 @@ class Combined:
         self._whole.say(f"Best of all: {arm.of.name}, {describe(config)}.")
         return runner.step("best", number, config, runner.whole_load(), contender=number)
 
-    def _confirm(self, first: _Arm, arm: _Arm, best: Step) -> None:
+    def _confirm(self, first: Arm, arm: Arm, best: Step) -> None:
         """Measure the first baseline and the winner in turn, on fresh servers."""
         before = Side(first.runner, first.runner.study.baseline)
         after = Side(arm.runner, best.config)

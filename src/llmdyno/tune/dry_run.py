@@ -8,7 +8,7 @@ where it goes on; else it is a guess, and the document says so. The document's k
     29 November 2026, added: "lanes", the parts of the machine on which trials run at once.
     30 November 2026, added: in "budget" "pairs" and "over_minutes": what the trials leave for the
         proof, and for how long it goes on after the budget's end. "confirmation" is of those pairs
-        and of those that were measured before.
+        and of those that were measured before. "money", about what the study costs then.
 """
 
 import math
@@ -323,7 +323,7 @@ def _confirmation(
     """Return what the pairs can find, those that were measured and those that are to come."""
     noise = statistics.pooled_noise(spreads_before(first.runner.ledger))
     pairs = pairs_asked(study, noise)
-    runs = {one.name: one.runs for one in phases}
+    runs, decided = {one.name: one.runs for one in phases}, study.pairs_decided
     # Without a trial there is no proof; what it would find is told all the same.
     if budget is not None and (budget["trials"] or not runs["trials"]):
         pairs -= _to_come(runs["confirmation"]) - budget["pairs"]
@@ -332,8 +332,8 @@ def _confirmation(
         "pairs_most": study.pairs_most,
         "until": study.confirm_until,
         "noise": round(noise, 4),
-        "detects": round(statistics.detectable(noise, pairs), 4),
-        "pairs_for_10_percent": statistics.pairs_for(EFFECT, noise),
+        "detects": round(statistics.detectable(noise, pairs, decided=decided), 4),
+        "pairs_for_10_percent": statistics.pairs_for(EFFECT, noise, decided=decided),
     }
 
 
@@ -356,7 +356,7 @@ def _budget(
     trial_s = sum(side.run_s("trial") for side in sides) / len(sides)
     at_once = max(1, len(sides[0].lanes))
     planned = _to_come(takes["confirmation"].runs)
-    least = max(0, study.pairs_least - (_pairs(study, sides[0]) - planned))
+    least = max(0, statistics.PAIRS_MIN - (_pairs(study, sides[0]) - planned))
     pair_s = takes["confirmation"].seconds / max(1, planned)
     kept_s = kept_for_proof_s(study, takes["best"].seconds, pair_s)
     most, more = (
@@ -366,15 +366,18 @@ def _budget(
     firsts = at_once * sum(side.tries_first for side in sides)
     trials = min(takes["trials"].runs, max(min(most, firsts), more))
     left_s -= math.ceil(trials / at_once) * trial_s + takes["best"].seconds
-    # The least number of pairs comes whatever the budget says.
+    # Two pairs come whatever the budget says.
     pairs = min(planned, max(least, int(max(0.0, left_s) / max(pair_s, 1e-9))))
     proves = trials > 0 or not takes["trials"].runs
+    over_s = max(0.0, pairs * pair_s - left_s) if proves else 0.0
+    whole_s = sum(one.seconds for one in phases)
     return {
         "minutes": round(limit_s / _MINUTE_S, 1),
         "trials": trials,
-        "enough": limit_s - spent_s >= sum(one.seconds for one in phases),
+        "enough": limit_s - spent_s >= whole_s,
         "pairs": pairs if proves else 0,
-        "over_minutes": round(max(0.0, pairs * pair_s - left_s) / _MINUTE_S, 1) if proves else 0.0,
+        "over_minutes": round(over_s / _MINUTE_S, 1),
+        "money": _money(study, min(whole_s, max(0.0, limit_s - spent_s) + over_s)),
     }
 
 

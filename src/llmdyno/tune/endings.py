@@ -8,7 +8,7 @@ from typing import Any, Literal
 from llmdyno.knobs import Knob, Value
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import judge
-from llmdyno.results.verdicts import slo_met
+from llmdyno.results.verdicts import judged, slo_met
 from llmdyno.tune import going_on
 from llmdyno.tune.candidates import same
 from llmdyno.tune.entries import Step, key
@@ -231,7 +231,7 @@ def _slo_outcome(
     ]
     if not study.slos or not steps:
         return None
-    before, after = slo_met(confirmation["runs"])
+    before, after = slo_met(judged(confirmation))
     full = _fullest(ledger, steps)
     # Whatever met them in one run did so, in a trial, in full or in the pairs.
     met = any(step.slo_met for step in (*steps, *full)) or any(before + after)

@@ -109,6 +109,9 @@ Kind = Literal[
 ]
 
 
+OUT_OF_BUDGET = "the budget has no time for another pair"
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
     """What befell the study between two steps.
 
@@ -133,7 +136,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
     asked      a server gave answers, or lm-eval asked it: that took `charged_s` of the study's time
     left       a combination, `stack`, was left out of a study over several
     settled    every would-be winner was tried or refused, and none is one
-    paired     the confirmation of `contender` has had all pairs that were planned, or affordable
+    paired     the confirmation of `contender` has had all pairs that were planned, or affordable:
+               why is OUT_OF_BUDGET then
     """
 
     kind: Kind

@@ -132,7 +132,11 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
         """
         gain = f"{math.exp(whole):.2f}x"
         if not matters(whole, self.noise, len(self._pairs(names))):
-            return "no effect", f"{listed}: no effect beyond the noise, even together."
+            hidden = math.expm1(abs(whole) + self._beyond(names))
+            return "no effect", (
+                f"{listed}: no effect beyond the noise, even together; up to {hidden:.0%} would not"
+                " have shown."
+            )
         if whole < 0:
             return "harm", f"{listed}: together they cost ({gain}); the winner does better without."
         if whole - alone <= self._beyond(names, *((name,) for name in names)):
@@ -161,7 +165,10 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
                 f"{listed}: that either gives more or less with the other is not shown.",
             )
         if surplus > 0:
-            return "replace one another", f"{listed}: together more than the sum of what each adds."
+            return "replace one another", (
+                f"{listed}: each does a part of what the other does; putting back both costs more"
+                " than putting back one and the other."
+            )
         left = [whole - other for other in alone]  # what one gives where the other is not
         if all(abs(one) <= self._beyond(names, names) for one in left):
             gain = f"{math.exp(whole):.2f}x"

@@ -11,6 +11,7 @@ from llmdyno.records.entries import Record
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.racing import Bound, Flow, Sample
 from llmdyno.results.stats import STATISTICS, Floats
+from llmdyno.results.wording import short
 from llmdyno.spec import Load
 from llmdyno.wire.exchange import Meter
 
@@ -84,8 +85,10 @@ class RateGoal:
         low, high = self._in_unit(bound)
         name, unit = self._metric.short, self._metric.unit
         if self._metric.better == "higher":
-            return "" if high >= self._limit else f"{name} {high:,.4g} {unit} at most{self._beside}"
-        return "" if low <= self._limit else f"{name} {low:,.4g} at least{self._beside}"
+            return (
+                "" if high >= self._limit else f"{name} {short(high)} {unit} at most{self._beside}"
+            )
+        return "" if low <= self._limit else f"{name} {short(low)} at least{self._beside}"
 
     def interval(self, bound: Bound) -> tuple[float, float] | None:
         """Return between what the metric lies, if all that comes counts for it."""
@@ -151,11 +154,11 @@ class LatencyGoal:
         name = self._metric.short
         if self._share is None:
             missed = bound.low > self._limit
-            return f"mean {name} {bound.low:,.4g} ms at least{self._beside}" if missed else ""
+            return f"mean {name} {short(bound.low)} ms at least{self._beside}" if missed else ""
         if bound.low <= 1 - self._share:
             return ""
         return (
-            f"{name} above {self._limit:,.4g} ms in {bound.low:.1%} of requests at least"
+            f"{name} above {short(self._limit)} ms in {bound.low:.1%} of requests at least"
             f"{self._beside}"
         )
 

@@ -1,10 +1,11 @@
 """What a study that goes on may add, what it keeps, and whether it is still where it began."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from llmdyno.errors import DynoError, UsageError
 from llmdyno.flag import Field, all_fields
+from llmdyno.knobs import Knob, show
 from llmdyno.machine import environment
 from llmdyno.store import JOURNAL, SUMMARY
 from llmdyno.tune import commands
@@ -80,6 +81,31 @@ def told(study: Study, attribute: str) -> str:
     """Say what a study has now of what can be raised: "trials 30"."""
     field = next(one for one in all_fields(Study) if one.attribute == attribute)
     return f"{field.name} {_show(field, _value(study, field))}"
+
+
+def check_knobs(ledger: Ledger, knobs: Sequence[Knob], version: str | None) -> None:
+    """Refuse to go on with what was measured with knobs that the engine no longer has.
+
+    Such a config could win, and nothing could serve it.
+
+    Args:
+        ledger: of the study.
+        knobs: that engine and front have now.
+        version: the engine's.
+
+    Raises:
+        UsageError: names the first such knob.
+    """
+    known = {knob.name for knob in knobs}
+    for step in ledger.steps:
+        for name, value in step.config.items():
+            if name not in known:
+                engine = " ".join(one for one in (ledger.spec.engine, version) if one)
+                raise UsageError(
+                    f"{ledger.path.parent}: {name}={show(value)} was measured, and {engine} has no"
+                    " such knob. Go on with the version that has it, or begin another study; dyno"
+                    " report still reads this one."
+                )
 
 
 def take_back_gone(ledger: Ledger, say: Callable[[str], None]) -> None:

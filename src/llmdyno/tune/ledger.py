@@ -314,12 +314,16 @@ class Ledger:
 
         Another plan, which --resume may bring, has an end of its own.
         """
+        return bool(self.pairs_ended(contender))
+
+    def pairs_ended(self, contender: int) -> str:
+        """Return why a confirmation has ended: OUT_OF_BUDGET, or by its plan; empty: it has not."""
         for event in reversed(self.events):
             if event.kind == "paired" and event.contender == contender:
-                return True
+                return event.why
             if event.kind == "extended" and _PLAN_OF_PAIRS & event.changes.keys():
-                return False
-        return False
+                return ""
+        return ""
 
     def winner(self) -> Step | None:
         """Return the config that the search came to last, measured at every level.

@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 
 from llmdyno.knobs import Knob
-from llmdyno.results import doubts, lost
+from llmdyno.results import doubts, lost, verdicts
 from llmdyno.results.lost import Requests
 from llmdyno.results.pair_doubts import STOPPED
 from llmdyno.results.shift import shift
 from llmdyno.results.stats import significant
 from llmdyno.tune.blame import MACHINES
 from llmdyno.tune.candidates import same
-from llmdyno.tune.entries import Step, key
+from llmdyno.tune.entries import OUT_OF_BUDGET, Step, key
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.paired import Pair, value_runs
 from llmdyno.tune.reference import baselines_in
@@ -73,6 +73,47 @@ def runs(
     ]
 
 
+def planned(ledger: Ledger, best: Step | None, pairs: int) -> dict[str, Any]:
+    """Return how many pairs were asked for, and whether the budget ended them before.
+
+    Args:
+        ledger: of the study.
+        best: the would-be winner; None: there is none.
+        pairs: that were measured.
+    """
+    asked = ledger.spec.pairs if ledger.spec.pairs_fixed else None
+    ended = best is not None and ledger.pairs_ended(best.contender) == OUT_OF_BUDGET
+    short = ended and (asked is None or pairs < asked)
+    return {"pairs_asked": asked, "pairs_ended_by": "budget" if short else None}
+
+
+def baseline_before(ledger: Ledger, contender: int, arm_of: Callable[[Step], str]) -> list[bool]:
+    """Return whether runs of the baseline met the SLOs in the pairs of earlier would-be winners.
+
+    Near a limit the few runs of one confirmation say little of it. Only runs in the same place
+    count, and none where they differ from those of this confirmation by more than chance: the
+    machine has changed. Values are not pooled like this: only runs in turn with the winner's cancel
+    drift (dev/LOG.md).
+
+    Args:
+        ledger: of the study.
+        contender: the number of the would-be winner.
+        arm_of: tells the arm of each step, "before" or "after".
+    """
+    runs = [
+        step
+        for step in ledger.of("confirm")
+        if step.contender <= contender and step.state == "measured" and arm_of(step) == "before"
+        if step.slo_met is not None
+    ]
+    own = [step for step in runs if step.contender == contender]
+    places = {step.place for step in own}
+    found = [
+        bool(step.slo_met) for step in runs if step.contender < contender and step.place in places
+    ]
+    return found if verdicts.may_be_alike(found, [bool(step.slo_met) for step in own]) else []
+
+
 def earlier(ledger: Ledger, pairs: Sequence[Pair]) -> dict[str, Any]:
     """Return how many pairs were measured before the study moved, and what has changed since.
 
@@ -90,39 +131,54 @@ def shifted(
 ) -> dict[str, Any] | None:
     """Return what the baseline comes to in the pairs ÷ before the trials; None: no change is shown.
 
+    Where no run before was as those of the pairs, there are two on either side: one that was
+    warmer, and one that was shorter. A change is shown where it is beside both, to the same side;
+    the smaller one is told.
+
     Args:
         ledger: of the study.
         steps: of the confirmation.
         arm_of: tells the arm of each, "before" or "after".
     """
-    first = _first_like_pairs(ledger)
-    if first is None or not first.value or first.value < 0:
+    firsts = _firsts_like_pairs(ledger)
+    found = []
+    for first in firsts:
+        here = [
+            msgspec.structs.replace(step, arm=arm_of(step))
+            for step in steps
+            if step.place == first.place
+        ]
+        assert first.value
+        found.append(shift(math.log(first.value), value_runs(here)))
+    shown = [one for one in found if one is not None]
+    if not shown or len(shown) < len(found) or len({one.mean > 1 for one in shown}) > 1:
         return None
-    here = [
-        msgspec.structs.replace(step, arm=arm_of(step))
-        for step in steps
-        if step.place == first.place
-    ]
-    found = shift(math.log(first.value), value_runs(here))
-    return found and {
-        "mean": significant(found.mean),
-        "ci95": [significant(bound) for bound in found.ci95],
+    least = min(shown, key=lambda one: abs(math.log(one.mean)))
+    return {
+        "mean": significant(least.mean),
+        "ci95": [significant(bound) for bound in least.ci95],
     }
 
 
-def _first_like_pairs(ledger: Ledger) -> Step | None:
+def _firsts_like_pairs(ledger: Ledger) -> list[Step]:
     """Return the baseline's run before the trials that had the pairs' load and all of the machine.
 
     A server that has run lower levels first is warmer, and so is one that runs longer: its prefix
-    cache holds more, and it has compiled what it needs. None: there is no such run.
+    cache holds more, and it has compiled what it needs. Where there is no such run, but one that is
+    warmer and one that is shorter, both are returned; without them none.
     """
     study = ledger.spec
+    whole, reference = ledger.find("baseline", 0), ledger.find("reference", 0)
     if study.confirm_levels == "all" or len(study.load.points) == 1:
-        return ledger.find("baseline", 0)
-    if study.trial_duration_s != study.load.duration_s:
-        return None
-    reference = ledger.find("reference", 0)  # a lane's has a part of the machine
-    return None if reference is None or reference.device else reference
+        firsts = [whole]
+    elif study.trial_duration_s == study.load.duration_s:
+        firsts = [reference]
+    else:
+        firsts = [whole, reference]
+    if any(one is not None and one.device for one in firsts):  # a lane's has a part of the machine
+        return []
+    known = [one for one in firsts if one is not None and one.value and one.value > 0]
+    return known if len(known) == len(firsts) else []
 
 
 def stack_of(step: Step) -> dict[str, str]:

@@ -67,10 +67,13 @@ class Reader:
 
     Args:
         slos: of the study.
+        decided: whether the noise of a confirmation's first pairs decides how many it has; see
+            results.pairs.compared().
     """
 
-    def __init__(self, slos: Sequence[Slo]) -> None:
+    def __init__(self, slos: Sequence[Slo], *, decided: bool = False) -> None:
         self._slos = slos
+        self._decided = decided
         self._read: dict[Path, list[LevelFacts]] = {}
 
     def levels(self, pairs: Sequence[Pair]) -> list[int | None]:
@@ -104,7 +107,7 @@ class Reader:
             in_a_row: whether the runs followed one another, so that a trend can be fitted.
         """
         found = self.series(pairs, of, level)
-        return ratio(found, of.statistic.over_time, known, in_a_row=in_a_row)
+        return ratio(found, of.statistic.over_time, known, in_a_row=in_a_row, decided=self._decided)
 
     def series(self, pairs: Sequence[Pair], of: Objective, level: int = 0) -> list[Series]:
         """Return what was observed in the windows of the pairs' runs at a level, see ratio()."""
@@ -139,6 +142,7 @@ def ratio(
     known: stats.Spread | None = None,
     *,
     in_a_row: bool = True,
+    decided: bool = False,
 ) -> dict[str, Any]:
     """Return what Reader.ratio() does, of what the runs observed."""
     nothing = {"mean": None, "ci95": None}
@@ -153,7 +157,7 @@ def ratio(
     }
     if known is not None or not in_a_row:
         return {**_said(*stats.ratio(before, after, statistic, known=known)), **arms}
-    paired = statistics.compared(runs(found, statistic))
+    paired = statistics.compared(runs(found, statistic), decided=decided)
     drift = {} if paired.drift is None else {"drift": significant(paired.drift)}
     return {**_said(paired.mean, paired.ci95), **arms, **drift}
 

@@ -2,9 +2,10 @@
 
 --pairs alone gives the number. With --confirm-until pairs are measured until the interval of the
 objective's ratio is narrow enough. With neither the noise decides: as many pairs as find an effect
-of 10 % in 80 of 100 cases, judged again after each pair by what the pairs themselves have shown.
-The budget ends all but the least number. What is asked rests on the ledger alone, so a study that
-goes on asks as it did.
+of 10 % in 80 of 100 cases, by what was seen before and in the first three pairs. That is decided
+once: to look again after each pair would end the pairs when their runs are alike by luck. The
+budget ends all but the first two, however many are asked for. What is asked rests on the ledger
+alone, so a study that goes on asks as it did.
 """
 
 import math
@@ -18,7 +19,7 @@ from llmdyno.knobs import Value
 from llmdyno.results import pairs as statistics
 from llmdyno.results.stats import Spread
 from llmdyno.tune import pair_runs, paired
-from llmdyno.tune.entries import Event, Step
+from llmdyno.tune.entries import OUT_OF_BUDGET, Event, Step
 from llmdyno.tune.noise import spreads_before
 from llmdyno.tune.runner import Runner
 from llmdyno.tune.spec import Study
@@ -52,6 +53,7 @@ class Confirmation:
         self._before, self._after = before, after
         self._runner = before.runner
         self._contender = contender
+        self._out_of_budget = False
         if before.runner is not after.runner:
             before.runner.partner = after.runner.ledger
             after.runner.partner = before.runner.ledger
@@ -59,7 +61,7 @@ class Confirmation:
     def run(
         self, heading: str = "Confirmation", then_s: Callable[[float], float] = lambda _: 0.0
     ) -> None:
-        """Measure as many pairs as are planned; it ends early when a run fails.
+        """Measure as many pairs as are planned; it ends early when a run fails, or the budget ends.
 
         Args:
             heading: begins what is said of it.
@@ -73,8 +75,9 @@ class Confirmation:
             if not steps:
                 return
         ledger = self._after.runner.ledger
-        if not ledger.has_its_pairs(self._contender):
-            ledger.append(Event(kind="paired", why="all pairs", contender=self._contender))
+        why = OUT_OF_BUDGET if self._out_of_budget else "all pairs"
+        if ledger.pairs_ended(self._contender) != why:
+            ledger.append(Event(kind="paired", why=why, contender=self._contender))
 
     def _measured(self, pair: int) -> list[Step]:
         """Measure both runs of a pair, as far as they are not measured; none: one has failed."""
@@ -92,15 +95,20 @@ class Confirmation:
             steps.append(step)
         return steps
 
-    def steps(self) -> list[Step]:
-        """Return what was measured, in order, each with its arm and the whole path of its run."""
+    def steps(self, contender: int | None = None) -> list[Step]:
+        """Return what was measured, in order, each with its arm and the whole path of its run.
+
+        Args:
+            contender: the number of another would-be winner; None: of this one.
+        """
+        number = self._contender if contender is None else contender
         sides = {id(side.runner): side.runner for side in (self._before, self._after)}
         found = [
             msgspec.structs.replace(
                 step, arm=self._arm(runner, step), run=str(runner.folder / step.run)
             )
             for runner in sides.values()
-            for step in runner.ledger.of("confirm", self._contender)
+            for step in runner.ledger.of("confirm", number)
         ]
         return sorted(found, key=lambda step: step.number)
 
@@ -131,10 +139,14 @@ class Confirmation:
             if is_enough(study, number, steps, self._spreads_before()):
                 return
             begun = any(step.number // 2 == number for step in steps)
-            if number >= study.pairs_least and not begun and self._pair_s() > runner.left_s():
+            may_end = number >= statistics.PAIRS_MIN and not begun
+            if may_end and self._pair_s() > runner.left_s():
+                of = f" of {study.pairs}" if study.pairs_fixed else ""
                 runner.say(
-                    f"The budget has no time for another pair; the confirmation ends with {number}."
+                    f"The budget has no time for another pair; the confirmation ends with"
+                    f" {number}{of}."
                 )
+                self._out_of_budget = True
                 return
             yield number
             number += 1
@@ -149,7 +161,7 @@ class Confirmation:
         self._runner.foretell_proof(comes, left_s + then_s(left_s))
 
     def left_s(self, before_s: float = 0.0) -> float:
-        """Return about how long it will go on; the budget ends all pairs but the least number.
+        """Return about how long it will go on; the budget ends all pairs but the first two.
 
         Args:
             before_s: what is to be done before it.
@@ -159,7 +171,7 @@ class Confirmation:
             side.runner.lasts_s(side.runner.trial_load(confirm=True))
             for side in (self._before, self._after)
         )
-        least_s = max(0.0, self._runner.study.pairs_least - done) * pair_s
+        least_s = max(0.0, statistics.PAIRS_MIN - done) * pair_s
         planned_s = (self._expected() - done) * pair_s
         return max(least_s, min(planned_s, self._runner.left_s() - before_s))
 
@@ -171,12 +183,25 @@ class Confirmation:
         """Return how far equal runs lay apart before; nothing if the machine was another one then.
 
         The winner's trial and its run in full may lie on both sides of the change: that is not
-        noise.
+        noise. Once the pairs that decide are made, later ones change nothing here.
         """
-        if pair_runs.shifted(self._before.runner.ledger, self.steps(), lambda step: step.arm):
+        study, steps = self._runner.study, self.steps()
+        steps = deciding(steps) if study.pairs_decided else steps
+        if pair_runs.shifted(self._before.runner.ledger, steps, lambda step: step.arm):
             return []
         ledgers = {id(side.runner): side.runner.ledger for side in (self._before, self._after)}
-        return [spread for ledger in ledgers.values() for spread in spreads_before(ledger)]
+        twice = [spread for ledger in ledgers.values() for spread in spreads_before(ledger)]
+        return [*twice, *self._spreads_of_earlier()]
+
+    def _spreads_of_earlier(self) -> list[Spread]:
+        """Return how far runs lay apart in the pairs of earlier would-be winners, in this place."""
+        ledgers = [side.runner.ledger for side in (self._before, self._after)]
+        made = {step.contender for ledger in ledgers for step in ledger.of("confirm")}
+        found = []
+        for contender in sorted(one for one in made if one < self._contender):
+            here = [step for step in self.steps(contender) if step.place == ledgers[0].place]
+            found.append(statistics.residual_spread(paired.value_runs(here)))
+        return [spread for spread in found if spread is not None]
 
     def _pair_s(self) -> float:
         """Return how long another pair will take."""
@@ -194,28 +219,52 @@ def announcement(study: Study, noise: float, heading: str = "Confirmation") -> s
             f"{heading}: {least(study)} to {study.pairs_most} interleaved pairs, until the ratio"
             f" is known to {study.confirm_until:.2%} to either side. So far {spread}."
         )
-    asked = pairs_asked(study, noise)
-    smallest = statistics.detectable(noise, asked)
-    pairs = f"{heading}: {counted(asked, 'interleaved pair')}"
+    asked, decided = pairs_asked(study, noise), study.pairs_decided
+    smallest = statistics.detectable(noise, asked, decided=decided)
+    about = "about " if decided else ""
+    pairs = f"{heading}: {about}{counted(asked, 'interleaved pair')}"
     if smallest > _HOPELESS:
         return (
             f"{pairs}. With {spread} they miss even twice the speed in more than 20 of 100 cases:"
             " the machine is too busy, or the server too unsteady."
         )
+    decides = " The first three decide." if decided else ""
     told = f"{pairs}. With {spread} they find a difference of {smallest:.0%} in 80 of 100 cases"
-    would = statistics.pairs_for(EFFECT, noise)
+    would = statistics.pairs_for(EFFECT, noise, decided=decided)
     if smallest <= EFFECT or would <= asked:
-        return f"{told}."
-    enough = statistics.power(EFFECT, noise, would) >= statistics.POWER
+        return f"{told}.{decides}"
+    enough = statistics.power(EFFECT, noise, would, decided=decided) >= statistics.POWER
     more = "" if enough else "more than "
-    return f"{told}; one of {EFFECT:.0%} would need {more}{counted(would, 'pair')}."
+    return f"{told}; one of {EFFECT:.0%} would need {more}{counted(would, 'pair')}.{decides}"
 
 
 def pairs_asked(study: Study, noise: float) -> int:
     """Return how many pairs the plan asks for at this noise between equal runs."""
     if study.pairs is not None:
         return study.pairs
-    return min(study.pairs_most, max(study.pairs_least, statistics.pairs_for(EFFECT, noise)))
+    return min(study.pairs_most, statistics.pairs_for(EFFECT, noise, decided=True))
+
+
+def deciding(steps: Sequence[Step]) -> list[Step]:
+    """Return the runs of the pairs whose noise decides how many there will be."""
+    return [step for step in steps if step.number < 2 * statistics.DECIDING_PAIRS]
+
+
+def noise_seen(study: Study, steps: Sequence[Step], before: Sequence[Spread]) -> float:
+    """Return how far equal runs lie apart, by all that may decide how many pairs there are.
+
+    Args:
+        study: that plans them.
+        steps: of the confirmation, each with its arm.
+        before: how far equal runs lay apart before the confirmation.
+    """
+    runs = paired.value_runs(steps)
+    shown = (
+        statistics.deciding_spread(runs)
+        if study.pairs_decided
+        else statistics.residual_spread(runs)
+    )
+    return statistics.pooled_noise([*before, shown])
 
 
 def least(study: Study) -> int:
@@ -232,9 +281,7 @@ def pairs_expected(study: Study, done: int, steps: Sequence[Step], before: Seque
         steps: of the confirmation, each with its arm.
         before: how far equal runs lay apart before the confirmation.
     """
-    steps = [step for step in steps if step.number < 2 * done]
-    shown = statistics.residual_spread(paired.value_runs(steps))
-    noise = statistics.pooled_noise([*before, shown])
+    noise = noise_seen(study, [step for step in steps if step.number < 2 * done], before)
     asked = pairs_asked(study, noise)
     if study.confirm_until is not None:
         # Half an interval of the ratio of two means of so many runs.
@@ -255,10 +302,9 @@ def is_enough(study: Study, done: int, steps: Sequence[Step], before: Sequence[S
     steps = [step for step in steps if step.number < 2 * done]
     if study.confirm_until is not None:
         return done >= least(study) and half_width(study, steps) <= study.confirm_until
-    if study.pairs is not None or done < study.pairs_least:
+    if study.pairs is not None or done < statistics.DECIDING_PAIRS:
         return False
-    shown = statistics.residual_spread(paired.value_runs(steps))
-    return done >= pairs_asked(study, statistics.pooled_noise([*before, shown]))
+    return done >= pairs_asked(study, noise_seen(study, steps, before))
 
 
 def half_width(study: Study, steps: Sequence[Step]) -> float:

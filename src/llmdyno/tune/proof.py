@@ -8,6 +8,7 @@ from llmdyno.errors import ServerError
 from llmdyno.knobs import Value
 from llmdyno.results.lost import loses
 from llmdyno.results.stats import Spread
+from llmdyno.results.wording import short
 from llmdyno.tune.ablation import Ablation
 from llmdyno.tune.candidates import describe, same
 from llmdyno.tune.endings import rank
@@ -260,7 +261,7 @@ class Proof:
 
 
 def _shown(step: Step) -> str:
-    return "no value" if step.value is None else f"{step.value:,.4g}"
+    return "no value" if step.value is None else f"{short(step.value)}"
 
 
 def _is_worse(one: Step, other: Step, noise: Spread, *, maximise: bool) -> bool:

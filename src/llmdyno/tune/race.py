@@ -18,6 +18,7 @@ from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.racing import looks_s, luck, value_to_reach
 from llmdyno.results.slo import Slo
 from llmdyno.results.stats import Spread
+from llmdyno.results.wording import short
 from llmdyno.spec import Load
 from llmdyno.tune.entries import Step
 from llmdyno.tune.goals import Goal, goal
@@ -152,7 +153,7 @@ def _of_objective(
         error=_error(study, folder, best),
     )
     assert best.value is not None, "rivals have values"
-    beside = f", the best so far {best.value:,.4g}"
+    beside = f", the best so far {short(best.value)}"
     return goal(asked.metric, asked.stat, limit, beside, load, study.price_per_h)
 
 

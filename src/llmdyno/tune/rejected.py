@@ -5,7 +5,8 @@ from typing import Any
 
 from llmdyno.results import verdicts
 from llmdyno.results.lost import Requests, loses, together
-from llmdyno.tune.entries import Step
+from llmdyno.results.pairs import PAIRS_MIN
+from llmdyno.tune.entries import OUT_OF_BUDGET, Step
 from llmdyno.tune.ledger import Ledger
 from llmdyno.units import counted
 
@@ -16,6 +17,8 @@ def has_its_pairs(ledger: Ledger, contender: int, pairs: int) -> bool:
     Where the noise, an interval or the budget ends the pairs, the ledger says that it did.
     """
     study = ledger.spec
+    if ledger.pairs_ended(contender) == OUT_OF_BUDGET and pairs >= PAIRS_MIN:
+        return True
     if study.pairs_fixed:
         return pairs >= study.pairs_least
     return pairs >= study.pairs_least and ledger.has_its_pairs(contender)
@@ -67,7 +70,7 @@ def _met_by_luck(ledger: Ledger, best: Step, confirmation: Mapping[str, Any]) ->
     """
     if not claims_slo(ledger, best) or confirmation["verdict"] == "better":
         return None
-    before, after = verdicts.slo_met(confirmation["runs"])
+    before, after = verdicts.slo_met(verdicts.judged(confirmation))
     if not _misses_often(after):
         return None
     if not has_its_pairs(ledger, best.contender, confirmation["pairs"]):
@@ -104,7 +107,7 @@ def _misses_often(after: Sequence[bool]) -> bool:
 
 def _by_slo(confirmation: Mapping[str, Any]) -> str:
     """Say that the SLOs alone have made it worse, where they have; its speed may be better."""
-    before, after = verdicts.slo_met(confirmation["runs"])
+    before, after = verdicts.slo_met(verdicts.judged(confirmation))
     decided = before and after and all(before) and not any(after)
     return (
         ": it misses an SLO in all runs of the pairs, which the baseline meets" if decided else ""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from llmdyno.knobs import Value
 from llmdyno.results.metrics import BY_NAME
+from llmdyno.results.pairs import PAIRS_MIN
 from llmdyno.tune.ablation import PAIRS, pairs_to_come
 from llmdyno.tune.candidates import changed, effective
 from llmdyno.tune.endings import rank
@@ -58,7 +59,7 @@ def best_so_far(runner: Runner) -> Step | None:
 def left_s(runner: Runner) -> float:
     """Return about how long a study will go on: its trials, the confirmation, the ablation.
 
-    A budget that ends before ends the trials; the least number of pairs comes all the same.
+    A budget that ends before ends the trials; the first two pairs come all the same.
     """
     study = runner.study
     trial_s, whole_s, confirm_s = (
@@ -69,7 +70,7 @@ def left_s(runner: Runner) -> float:
     at_once = len(runner.ledger.lanes) or study.parallel
     trials_s = max(1.0, (study.trials - started) / at_once) * trial_s
     pairs = pairs_expected(study, 0, [], spreads_before(runner.ledger)) + _taken_back(runner)
-    at_least_s = trial_s + whole_s + 2 * study.pairs_least * confirm_s
+    at_least_s = trial_s + whole_s + 2 * PAIRS_MIN * confirm_s
     planned_s = trials_s + whole_s + 2 * pairs * confirm_s
     asked_s = asks_s(runner) if study.quality else 0.0
     return max(at_least_s, min(planned_s + asked_s, runner.left_s()))

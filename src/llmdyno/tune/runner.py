@@ -81,6 +81,7 @@ class Runner(Budgeted):
             return
         self._narrator.observe(self.ledger)
         going_on.check_place(self.ledger, here, version, elsewhere=elsewhere, say=self.say)
+        going_on.check_knobs(self.ledger, self.stack.knobs, version)
         going_on.take_back_gone(self.ledger, self.say)
         blame.give_back(self.ledger, self.stack.knobs, self.say)  # it was stopped before that
         if changes := going_on.changes(self.ledger, self.study):

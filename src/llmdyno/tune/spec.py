@@ -187,7 +187,8 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         int | None,
         Flag(
             WHOLE,
-            "Pairs of runs that confirm the winner; with --confirm-until the least.",
+            "Pairs of runs that confirm the winner, unless the budget ends before; with"
+            " --confirm-until the least.",
             default="as many as find 10 % given the noise seen",
             heading="Proof",
         ),
@@ -216,8 +217,8 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         Flag(
             BUDGET,
             "What a study may take: time (2h), machine hours (2mh) or, with --price, money ($20)."
-            " Trials leave room in it for the proof, a third at most; the winner in full and the"
-            " least pairs come whatever is left.",
+            " Trials leave room in it for the proof, a third at most; the winner in full and two"
+            " pairs come whatever is left.",
             metavar="TIME|MACHINE-HOURS|MONEY",
             heading="Cost",
         ),
@@ -315,8 +316,15 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         return self.pairs is not None and self.confirm_until is None
 
     @property
+    def pairs_decided(self) -> bool:
+        """Whether the noise of the first pairs decides how many there will be."""
+        from llmdyno.results.pairs import DECIDED_MIN  # imports numpy, which a help does without
+
+        return self.pairs is None and self.confirm_until is None and self.max_pairs > DECIDED_MIN
+
+    @property
     def pairs_least(self) -> int:
-        """How many pairs there will be at least, whatever the budget."""
+        """How many pairs there will be at least, unless the budget ends before."""
         return self.pairs if self.pairs is not None else 2
 
     @property

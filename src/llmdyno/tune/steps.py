@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llmdyno.knobs import Value
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import judge, read_stat
+from llmdyno.results.wording import short
 from llmdyno.tune.entries import Phase, Step
 from llmdyno.tune.spec import Study
 from llmdyno.tune.summaries import last_level
@@ -148,5 +149,5 @@ def account(study: Study, step: Step, config: str) -> str:
 def _value(study: Study, step: Step) -> str:
     objective = study.objective
     unit = BY_NAME[objective.metric].unit
-    value = "no value" if step.value is None else f"{step.value:,.4g} {unit}"
+    value = "no value" if step.value is None else f"{short(step.value)} {unit}"
     return f"{objective} {value}"

@@ -89,7 +89,7 @@ class _Document:
         self._folder = folder
         self._ledger = ledger
         self._subject = subject
-        self._reader = Reader(self._study.slos)
+        self._reader = Reader(self._study.slos, decided=self._study.pairs_decided)
         refused = [one.config for one in checked.read(folder).checked if one.refused]
         self._others = others
         self._dead = dead
@@ -227,27 +227,34 @@ class _Document:
         named = {one.key: one for one in (objective, *HEADLINES, *self._of_slos())}
         ratios = {name: self._reader.ratio(pairs, one) for name, one in named.items()}
         runs = pair_runs.runs(self._folder, self._ledger, steps, self._arm_of)
-        word = self._word(best, pairs, ratios[key], runs)
+        before = [] if best is None else self._baseline_before(best.contender)
+        judged = verdicts.judged({"runs": runs, "baseline_before": before})
+        word = self._word(best, pairs, ratios[key], judged)
         return {
             "design": "ABBA",
             "level": None if self._study.load.has_own_times else self._study.level,
             "arrival": self._study.load.arrival,
             "pairs": len(pairs),
+            **pair_runs.planned(self._ledger, best, len(pairs)),
             "ratio": {one.key: ratios[one.key] for one in (objective, *HEADLINES)} if pairs else {},
             # Beside "ratio", whose keys readers know: the metrics of the SLOs.
             "slo_ratio": {one.key: ratios[one.key] for one in self._of_slos()} if pairs else {},
             "levels": self._levels(pairs, named, ratios),
             "verdict": word,
-            "shown_equal": verdicts.shown_equal(word, ratios[key], runs),
-            "no_better": verdicts.no_better(word, ratios[key], runs, maximise=objective.maximise),
+            "shown_equal": verdicts.shown_equal(word, ratios[key], judged),
+            "no_better": verdicts.no_better(word, ratios[key], judged, maximise=objective.maximise),
             **pair_runs.earlier(self._ledger, pairs),
             "shift": pair_runs.shifted(self._ledger, steps, self._arm_of),
             "config": best and best.config,
             **({} if best is None else pair_runs.stack_of(best)),
             "decided_by": key,
             "runs": runs,
+            "baseline_before": before,
             "starts": pair_runs.starts(self._ledger, best, self._subject.knobs),
         }
+
+    def _baseline_before(self, contender: int) -> list[bool]:
+        return pair_runs.baseline_before(self._ledger, contender, self._arm_of)
 
     def _word(
         self,

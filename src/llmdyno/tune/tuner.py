@@ -40,7 +40,8 @@ from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.parallel import ParallelTrials
 from llmdyno.tune.proof import Expected, Proof
 from llmdyno.tune.reference import reference_of
-from llmdyno.tune.rejected import claims_slo, misses_what_it_met
+from llmdyno.tune.rejected import misses_what_it_met
+from llmdyno.tune.rivals import Rivals
 from llmdyno.tune.runner import Runner
 from llmdyno.tune.search import space
 from llmdyno.tune.spec import Study
@@ -48,8 +49,6 @@ from llmdyno.tune.starts import learnt
 from llmdyno.tune.study import study_document
 from llmdyno.tune.trials import Trials
 
-# After a winner that misses the SLOs which it had met: each costs a run in full and its pairs.
-_RIVALS_MAX = 2
 # Why a config is tried first, by what names it.
 _WHYS = {
     "given": "given",
@@ -236,8 +235,7 @@ class Tuner:
 
         Whether it is a tie, so that the baseline is the best, is the other half of the answer.
 
-        One that is better and misses the SLOs that it had met stands if no other does. At most
-        `_RIVALS_MAX` that have met them, too, are looked at after it, as far as the budget goes.
+        One that is better and misses the SLOs that it had met stands if no other does; see Rivals.
 
         Args:
             baseline: measured in full.
@@ -247,18 +245,10 @@ class Tuner:
         proof, runner = self._proof, self._runner
         reference = reference_of(runner.ledger)  # lanes may have been left out since
         assert reference is not None, "trials come after it"
-        rivals: int | None = None  # still to be looked at; None: any number
+        rivals = Rivals()
 
         def wanted(trial: Step) -> bool:
-            nonlocal rivals
-            if trial.config in over:
-                return False
-            if rivals is None:
-                return True
-            if not rivals or not self._is_rival(trial):
-                return False
-            rivals -= 1
-            return True
+            return trial.config not in over and rivals.has(runner, trial)
 
         seen = []
         for best in proof.contenders(reference, expected, wanted):
@@ -270,7 +260,7 @@ class Tuner:
             is_none = any(one["config"] == best.config for one in document["rejected"])
             if not is_none and misses_what_it_met(runner.ledger, best):
                 runner.say(f"  {describe(best.config)} misses the SLOs that it had met.")
-                rivals = _RIVALS_MAX if rivals is None else rivals
+                rivals.begin()
             elif document["best"]["config"] == best.config:
                 return best, False
             else:
@@ -280,13 +270,6 @@ class Tuner:
             return None
         stands = self._document()["best"]["config"]
         return next(((one, False) for one in seen if one.config == stands), None)
-
-    def _is_rival(self, trial: Step) -> bool:
-        """Tell whether a trial has met the SLOs, and was measured in full or can be in time."""
-        runner = self._runner
-        begun = any(step.config == trial.config for step in runner.ledger.of("best"))
-        affordable = begun or runner.least_proof_s() <= runner.left_s()
-        return claims_slo(runner.ledger, trial) and affordable
 
     def _say_why_not(self, best: Step, document: Mapping[str, Any]) -> None:
         whys = [one["why"] for one in document["rejected"] if one["config"] == best.config]
