@@ -13,6 +13,14 @@ def test_the_page_is_what_would_be_generated() -> None:
     assert PAGE.read_text() == page().rstrip("\n") + "\n", "run `make docs`"
 
 
+def test_an_argument_stands_once_though_the_flags_have_headings() -> None:
+    _, _, section = PAGE.read_text().partition("## dyno tune\n")
+    section = section.partition("\n## ")[0]
+
+    assert section.count("| `FILE` |") == 1
+    assert section.count("**Load**") == 1
+
+
 def test_the_page_has_every_command_and_every_flag() -> None:
     text = PAGE.read_text()
 
