@@ -11,7 +11,7 @@ import pytest
 
 from llmdyno import engines
 from llmdyno.errors import UsageError
-from llmdyno.quality import likelihoods, lm_eval
+from llmdyno.quality import likelihoods, lm_eval, lm_eval_installed
 from llmdyno.serve.stack import load_stack
 
 # What `lm_eval ls subtasks` prints, shortened.
@@ -33,7 +33,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         f"#!{sys.executable}\nimport sys\nassert sys.argv[1] == 'ls'\nprint('''{LISTED}''')\n"
     )
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setattr(lm_eval, "program", lambda: str(path))
+    monkeypatch.setattr(lm_eval_installed, "program", lambda: str(path))
 
 
 @pytest.mark.usefixtures("program")

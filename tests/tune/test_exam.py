@@ -193,7 +193,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place.mkdir()
     (place / "lm_eval").write_text(STAND_IN)
     (place / "lm_eval").chmod(0o755)
-    monkeypatch.setattr(lm_eval, "program", lambda: str(place / "lm_eval"))
+    monkeypatch.setattr(lm_eval_installed, "program", lambda: str(place / "lm_eval"))
 
 
 @pytest.mark.usefixtures("stand_in")

@@ -21,7 +21,7 @@ import numpy as np
 
 from llmdyno.errors import TargetError, UsageError
 from llmdyno.processes.launch import Launch, Step
-from llmdyno.quality.lm_eval_installed import program, required
+from llmdyno.quality import lm_eval_installed
 from llmdyno.results.documents import finite
 from llmdyno.results.stats import Floats, significant, student_quantile
 
@@ -78,7 +78,7 @@ def require(tasks: tuple[str, ...], arguments: tuple[str, ...]) -> None:
         UsageError: lm-eval is not installed, or without what it asks servers with, or does not know
             a task.
     """
-    found = required(",".join(tasks))
+    found = lm_eval_installed.required(",".join(tasks))
     files = [task for task in tasks if task.endswith((".yaml", ".yml"))]
     for file in files:
         if not Path(file).is_file():
@@ -162,7 +162,7 @@ def step(
     return Step(
         what="lm-eval",
         argv=(
-            program() or "lm_eval",
+            lm_eval_installed.program() or "lm_eval",
             *("--model", "local-chat-completions" if chat else "local-completions"),
             *("--model_args", ",".join(f"{name}={value}" for name, value in asks.items())),
             *("--tasks", ",".join(tasks), "--output_path", str(out), "--log_samples"),
