@@ -35,8 +35,9 @@ def api_pass_s(work_s: Any, step_s: Any) -> Any:
     step of `step_s` makes the next ones. The nearer the two are, the longer are its passes, until
     it sends several tokens at once.
     """
-    busy = np.minimum(_BUSY_MAX, work_s / np.maximum(step_s, 1e-9))
-    return work_s / (1 - busy)
+    if isinstance(work_s, float):  # arrays take several times as long, and each request asks
+        return work_s / (1 - min(_BUSY_MAX, work_s / max(step_s, 1e-9)))
+    return work_s / (1 - np.minimum(_BUSY_MAX, work_s / np.maximum(step_s, 1e-9)))
 
 
 class ApiServers:

@@ -330,14 +330,15 @@ def _scatter(
 
 
 def _coarse_logs(servers: Stack, loads: CoarseLoads, x: np.ndarray) -> np.ndarray:
-    answer = solve(servers, loads, np.exp(x)[:, None])
+    """Return the logarithms of METRICS: (point, 3); of several x, (9, several): one more before."""
+    answer = solve(servers, loads, np.exp(x)[..., None])
     return np.asarray(
-        np.log(np.stack([answer.token_rate, answer.ttft_s * 1e3, answer.tpot_s * 1e3], axis=1))
+        np.log(np.stack([answer.token_rate, answer.ttft_s * 1e3, answer.tpot_s * 1e3], axis=-1))
     )
 
 
 def _slopes(servers: Stack, loads: CoarseLoads, x: np.ndarray) -> np.ndarray:
     """Return how the logarithms of METRICS change with those of the parameters: (point, 3, 9)."""
-    base = _coarse_logs(servers, loads, x)
-    moved = [_coarse_logs(servers, loads, x + _DIFFERENCE * row) for row in np.eye(len(x))]
-    return np.stack([(each - base) / _DIFFERENCE for each in moved], axis=2)
+    tried = x[:, None] + _DIFFERENCE * np.eye(len(x), len(x) + 1, 1)  # as it is, and each moved
+    base, *moved = _coarse_logs(servers, loads, tried)
+    return np.stack([(each - base) / _DIFFERENCE for each in moved], axis=-1)

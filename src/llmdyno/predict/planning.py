@@ -11,20 +11,13 @@ from llmdyno.knobs import Value, check, parse_settings
 from llmdyno.predict import document as made
 from llmdyno.predict.asked import Plan, ordered, own_workload
 from llmdyno.predict.calibrate import Calibration, calibrate
+from llmdyno.predict.best import best, best_few
 from llmdyno.predict.checks import check_gpus, check_longest
 from llmdyno.predict.compared import Part, by_gpu, chosen, close, lead, too_small
 from llmdyno.predict.gpus import Gpu, gpu_of, gpus_of_text
 from llmdyno.predict.grid import groups, shares
 from llmdyno.predict.judged import check_slos
-from llmdyno.predict.options import (
-    Option,
-    Predicted,
-    Site,
-    best,
-    best_few,
-    distinct,
-    predict,
-)
+from llmdyno.predict.options import Option, Predicted, Site, distinct, predict
 from llmdyno.predict.points import Whose, read_points
 from llmdyno.predict.prices import by_name
 from llmdyno.predict.server import scheduling_of
