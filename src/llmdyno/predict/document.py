@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmdyno import plugins
 from llmdyno.embedded.model import RECIPES
 from llmdyno.engines import Scheduling
 from llmdyno.knobs import Value, show
@@ -19,7 +18,15 @@ from llmdyno.predict.calibrate import Calibration
 from llmdyno.predict.forecast import Forecast, Range
 from llmdyno.predict.gpus import MEASURED, Gpu
 from llmdyno.predict.options import Option, Predicted, Site
-from llmdyno.predict.server import Setup, gpus_of, parts_of, scheduling_of, servers_of, stages_of
+from llmdyno.predict.server import (
+    Setup,
+    gpus_of,
+    not_simulated,
+    parts_of,
+    scheduling_of,
+    servers_of,
+    stages_of,
+)
 from llmdyno.results import limit_words, wording
 from llmdyno.spec import Workload
 from llmdyno.units import counted
@@ -145,16 +152,8 @@ def doubts(plan: Plan, predicted: Predicted, calibration: Calibration) -> str:
             )
     if _spread(option.setup) > 1 and not any(_spread(each) > 1 for each in own):
         found.append("No measured run of one server over several GPUs has tested the predictor")
-    chooses = scheduling_of(site.engine).variant  # the knob that has chosen these rules
-    knobs = {knob.name: knob for knob in plugins.load("engines", site.engine).knobs}
-    unknown = [
-        name
-        for name, value in option.config.items()
-        if name != chooses and not rules.holds_under(knobs[name], value)
-    ]
-    if unknown:
-        shown = " ".join(f"{name}={show(option.config[name])}" for name in unknown)
-        found.append(f"What {shown} changes is not simulated, and not in the numbers")
+    if unknown := not_simulated(site.engine, option.config):
+        found.append(limit_words.left_out(unknown))
     if _spread(option.setup) > links.gpus_together(gpu.name):
         found.append(
             f"One server over {_spread(option.setup)} GPUs is on several hosts,"

@@ -20,7 +20,7 @@ from llmdyno.predict.judged import check_slos
 from llmdyno.predict.options import Option, Predicted, Site, distinct, predict
 from llmdyno.predict.points import Whose, read_points
 from llmdyno.predict.prices import by_name
-from llmdyno.predict.server import scheduling_of
+from llmdyno.predict.server import not_simulated, scheduling_of
 from llmdyno.predict.shapes import Shape, shape_of
 
 _RANKED = 6
@@ -135,7 +135,7 @@ def forecasts(plan: Plan, configs: Sequence[Mapping[str, Value]]) -> list[dict[s
 
     Returns:
         For each "token_rate" (tok/s), its "ci80" (which holds four of five), whether it "fits",
-        and the sum of its "memory".
+        the settings that are "not_simulated", and the sum of its "memory".
 
     Raises:
         UsageError: names what is unknown or cannot be.
@@ -154,6 +154,7 @@ def forecasts(plan: Plan, configs: Sequence[Mapping[str, Value]]) -> list[dict[s
                 "fits": one.fits,
                 "memory": one.memory.why,
             }
+                "not_simulated": not_simulated(site.engine, option.config),
         )
     return found
 

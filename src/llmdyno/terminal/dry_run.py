@@ -5,6 +5,7 @@ from typing import Any, TextIO
 
 from llmdyno.knobs import show
 from llmdyno.results.conclusions import described
+from llmdyno.results.limit_words import left_out
 from llmdyno.terminal.tables import Cell, Heading, console, line, show_table
 from llmdyno.units import counted
 
@@ -124,6 +125,7 @@ def _show_stack(stack: Document, stream: TextIO) -> None:
     lines += [
         f"  predicted: {one['token_rate']:,.4g} tok/s ({one['ci80'][0]:,.4g} to"
         f" {one['ci80'][1]:,.4g}), {described(one['config'])}"
+        f"{f'. {unknown}' if (unknown := left_out(one['not_simulated'])) else ''}"
         for one in stack["expected"]
     ]
     stream.writelines(line(said, stream) for said in lines)
