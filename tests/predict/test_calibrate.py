@@ -139,6 +139,30 @@ def test_more_is_known_of_an_engine_on_a_gpu_that_was_measured() -> None:
     assert np.allclose((here**2 - prior().scatter ** 2) / (there**2 - prior().scatter ** 2), 0.35)
 
 
+def test_hosts_differ_where_no_run_is_of_this_machine() -> None:
+    """Runs of others say how fast the GPU is, not how fast this host is."""
+    few = Setup("vllm", SETUP.shape, SETUP.gpu, config={"max_num_seqs": 20})
+    server, point = server_of(few), Point(users=40)  # of which the host starts the kernels
+    runs = [measured(users, MEDIANS) for users in (1, 8)]
+    of_it, of_another = (
+        [msgspec.structs.replace(run, machine=frozenset(own)) for run in runs]
+        for own in (("a", "b"), ("c",))
+    )
+    machine = frozenset({"b", "d"})
+    own, others, unknown = (calibrate(each).on(machine) for each in (of_it, of_another, runs))
+    assert own.own == {SETUP.gpu.name: pytest.approx(1.0)}
+    assert not others.own
+    assert not unknown.own
+    narrow, wide, same = (deviations(each, [server], [point])[0] for each in (own, others, unknown))
+    assert np.array_equal(wide, same)
+    assert (wide > narrow).all()
+    both = calibrate([*of_it, *of_another]).on(machine)
+    assert 0.4 < both.own[SETUP.gpu.name] < 0.6
+    elsewhere = msgspec.structs.replace(server, gpu="another")
+    here, there = (deviations(both, [one], [point])[0] for one in (server, elsewhere))
+    assert (here < there).all()
+
+
 def test_slopes_of_many_parameters_are_those_of_each_moved_alone() -> None:
     """All are solved at once, which takes a fourth of the time of one by one."""
     servers, points = [server_of(SETUP)] * 2, [Point(users=3), Point(request_rate=2.0)]

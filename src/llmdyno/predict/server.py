@@ -42,6 +42,7 @@ class Server(msgspec.Struct, frozen=True):
     measured: bool = True  # whether the predictor was held against this engine
     seen: bool = False  # whether its engine was measured on its GPU
     start_spread: float = 1.0  # of its equal starts, in those of vLLM
+    gpu: str = ""
     why: str = ""
 
 
@@ -100,6 +101,7 @@ def server_of(setup: Setup) -> Server:
         measured=scheduling.measured,
         seen=setup.gpu.name in scheduling.measured_on,
         start_spread=scheduling.start_spread,
+        gpu=setup.gpu.name,
         why="" if found.fits else found.why,
     )
 
@@ -142,8 +144,6 @@ def scheduling_of(engine: str) -> Scheduling:
     return found
 
 
-def is_simulated(name: str) -> bool:
-    """Return whether the scheduler of an engine is known to the predictor."""
 def not_simulated(engine: str, config: Mapping[str, Value]) -> str:
     """Return the settings whose effect no forecast has, as "name=value name=value"; empty: none.
 
@@ -162,6 +162,8 @@ def not_simulated(engine: str, config: Mapping[str, Value]) -> str:
     )
 
 
+def is_simulated(name: str) -> bool:
+    """Return whether the scheduler of an engine is known to the predictor."""
     return facts(plugins.load("engines", name)).scheduling is not None
 
 
