@@ -37,8 +37,8 @@ _DIGITS = 6
 _OTHER_MACHINES = (
     "No run that it was calibrated on is known to be of this machine, and one config made 1.4 to"
     " 1.8 times as many tokens a second on one machine as on another with the same GPU: the"
-    " intervals are wide enough for that; calibrate on runs of the machine that will serve, and"
-    " plan there, for narrower ones"
+    " intervals hold what hosts differ by, as far as the host bounds a config; calibrate on runs of"
+    " the machine that will serve, and plan there, for narrower ones"
 )
 
 
