@@ -119,15 +119,11 @@ class Simulation:
                 there once; layers that forget share no more than they keep beside each one's own.
         """
         within = len(self.running) + len(self.partial)
-        context = self._contexts()
-        if beside:
-            context += sum(each.context for each in beside)
+        context = self._contexts() + sum(each.context for each in beside)
         own = context - self.cache.shared * self.rules.block - hit
         return self.rules.kept(own, within + len(beside)) + within * self.rules.block / 2
 
     def _contexts(self) -> float:  # of all that are in
-        if not self.partial:
-            return self.context
         return sum(each.context for each in self.partial) + self.context
 
     def _room(self) -> float:
