@@ -23,8 +23,8 @@ TOGETHER = {
     **dict.fromkeys(
         (
             *("predict/asked.py", "predict/document.py", "predict/grid.py", "predict/judged.py"),
-            *("predict/options.py", "predict/planning.py", "predict/compared.py"),
-            *("predict/prices.py", "predict/keeping_up.py"),
+            *("predict/best.py", "predict/options.py", "predict/planning.py"),
+            *("predict/compared.py", "predict/prices.py", "predict/keeping_up.py"),
             "report/plan_page.py",
         ),
         "cli/test_plan.py",

@@ -18,6 +18,7 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 from ranking import alike, config_of
 from run import missed, points
@@ -84,6 +85,10 @@ def main() -> None:
     given = parser.parse_args()
     measured = [each for each in points() if each.ttft_ms_p50 and each.tpot_ms_p50]
     own = np.array([VISIT in each.source for each in measured])
+    measured = [
+        msgspec.structs.replace(each, machine=frozenset({VISIT})) if mine else each
+        for each, mine in zip(measured, own, strict=True)
+    ]
     print(f"| priors, tried on | {' | '.join(METRICS)} |\n|---|---|---|---|", flush=True)
     for moved in (False, True):
         rows: dict[str, list[np.ndarray]] = {"the same visit": [], "other visits": []}
@@ -92,10 +97,13 @@ def main() -> None:
             fit.MEDIANS = MEDIANS * np.exp(luck * DEVIATIONS)  # where calibrate() reads them
             seen = drawn(measured, given.configs, given.loads, seed)
             tried = (calibrate([measured[place] for place in seen]), prior())
-            found = [np.stack(missed(one, measured), axis=2) for one in tried]
             unseen = ~np.isin(np.arange(len(measured)), seen)
             for name, places in zip(rows, (unseen & own, unseen & ~own), strict=True):
-                rows[name].append(np.array([told(one[places]) for one in found]))
+                # The visit's runs are of its own machine, and not of the others.
+                machine = frozenset({VISIT}) if name == "the same visit" else frozenset()
+                asked = [measured[place] for place in np.flatnonzero(places)]
+                found = [missed(one.on(machine), asked) for one in tried]
+                rows[name].append(np.array([told(np.stack(one, axis=2)) for one in found]))
         which = "drawn anew" if moved else "as they are"
         for name, each in rows.items():
             print(row(f"{which}, {name}", np.array(each)), flush=True)

@@ -2,10 +2,11 @@
 
 python benchmarks/predictor/out_of_fold.py [--visits] [--save SAID.npy] [--against SAID.npy]
 
-Five folds over configs, or with `--visits` each visit to a machine left out as a whole. Three
-levels of evidence/h200-drawn-2 that stood still are also left out of a row of their own. `--save`
-keeps what was said; `--against` gives the difference in error to what another code saved, with 95 %
-of a paired bootstrap over configs and over visits.
+Five folds over configs, where the runs of a point's own visit are of its machine, or with
+`--visits` each visit left out as a whole, so that all runs are of other machines. Three levels of
+evidence/h200-drawn-2 that stood still are also left out of a row of their own. `--save` keeps what
+was said; `--against` gives the difference in error to what another code saved, with 95 % of a
+paired bootstrap over configs and over visits.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from ranking import config_of, errors, ranks
 from run import points
@@ -41,9 +43,16 @@ def visit_of(measured: Measured) -> str:
     return f"{path.parent.name}/{path.stem} {of_two}".strip()
 
 
+def known(measured: Sequence[Measured]) -> list[Measured]:
+    """Return points that know their machine: each visit is one."""
+    return [msgspec.structs.replace(each, machine=frozenset({visit_of(each)})) for each in measured]
+
+
 def said_of(measured: Sequence[Measured], calibration: Calibration) -> np.ndarray:
     """Return of each point token rate, TTFT and TPOT, and the two ends of each interval."""
-    found = [forecast(setup_of(each), point_of(each), calibration) for each in measured]
+    found = [
+        forecast(setup_of(each), point_of(each), calibration.on(each.machine)) for each in measured
+    ]
     ranges = [(each.token_rate, each.ttft_ms_p50, each.tpot_ms_p50) for each in found]
     return np.array([[r.mean for r in each] + [e for r in each for e in r.ci80] for each in ranges])
 
@@ -89,7 +98,7 @@ def main() -> None:
     parser.add_argument("--save", type=Path)
     parser.add_argument("--against", type=Path)
     given = parser.parse_args()
-    measured = [each for each in points() if each.ttft_ms_p50 and each.tpot_ms_p50]
+    measured = known([each for each in points() if each.ttft_ms_p50 and each.tpot_ms_p50])
     truth = np.array([[m.token_rate, m.ttft_ms_p50, m.tpot_ms_p50] for m in measured])
     configs = sorted({config_of(each) for each in measured})
     fold = {config: number % FOLDS for number, config in enumerate(configs)}

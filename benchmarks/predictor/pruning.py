@@ -15,9 +15,10 @@ import sys
 import msgspec
 
 from llmdyno.predict.asked import Plan
+from llmdyno.predict.best import simulated
 from llmdyno.predict.calibrate import calibrate
 from llmdyno.predict.gpus import gpu_of
-from llmdyno.predict.options import Predicted, Site, distinct, predict, simulated
+from llmdyno.predict.options import Predicted, Site, distinct, predict
 from llmdyno.predict.shapes import shape_of
 from llmdyno.results.slo import parse_slos
 from llmdyno.units import Lengths

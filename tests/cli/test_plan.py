@@ -13,6 +13,7 @@ import pytest
 from llmdyno.cli import flags
 from llmdyno.cli.plan import plan_flags
 from llmdyno.errors import UsageError
+from llmdyno.predict import planning
 from llmdyno.predict.asked import Plan
 from llmdyno.predict.planning import Planned, make
 from llmdyno.predict.prices import PRICES
@@ -26,6 +27,13 @@ LENGTHS = {"isl": Lengths("fixed", 200), "osl": Lengths("fixed", 50)}
 
 def planned(*settings: str, **wishes: Any) -> Planned:
     return make(Plan(**{**SHORT, **LENGTHS, **wishes}), settings)
+
+
+@pytest.fixture
+def measured_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tables in tmp_path be of the machine that plans."""
+    monkeypatch.setattr(planning, "this_machine_ids", lambda: frozenset({"here"}))
+    (tmp_path / "environment.json").write_text('{"boot": "here"}')
 
 
 @pytest.mark.parametrize(
@@ -47,6 +55,7 @@ def test_an_engine_that_no_run_has_tested_is_doubted(
     assert tested or found["doubt"].startswith(f"No measured run of {engine} has tested")
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_a_gpu_that_no_run_has_tested_is_doubted(tmp_path: Path) -> None:
     wishes: dict[str, Any] = {"users": (2,), "config_only": True}
     said = "No measured run on such a GPU has tested the predictor: L4"
@@ -449,10 +458,39 @@ def test_measured_points_calibrate(tmp_path: Path) -> None:
     before = planned("max_num_seqs=64", **wishes).document["points"][0]["token_rate"]
     after = planned("max_num_seqs=64", measured=(str(file),), **wishes).document
     assert after["calibrated_on"] == 2
-    assert not after["engines"][0]["doubt"]
     assert abs(after["points"][0]["token_rate"]["mean"] - 400) < abs(before["mean"] - 400)
 
 
+def test_runs_of_another_machine_leave_what_hosts_differ_by_in_the_intervals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows of a table without an environment.json, or of a run elsewhere, whose it was."""
+    monkeypatch.setattr(planning, "this_machine_ids", lambda: frozenset({"here"}))
+    file, beside = tmp_path / "points.csv", tmp_path / "environment.json"
+    file.write_text(
+        "users,input_tokens_mean,output_tokens_mean,token_rate,ttft_ms_p50,tpot_ms_p50,duration_s\n"
+        "4,200,50,400,40,9.0,10\n"
+    )
+    wishes: dict[str, Any] = {"users": (4,), "config_only": True, "measured": (str(file),)}
+
+    def found() -> tuple[float, str]:
+        document = planned("max_num_seqs=64", **wishes, what_if=("gpu=h100",)).document
+        low, high = document["points"][0]["token_rate"]["ci80"]
+        assert "known to be of this machine" in document["what_if"][0]["doubt"]  # has no H100
+        return high / low, document["engines"][0]["doubt"]
+
+    wide, doubt = found()
+    assert doubt.startswith("No run that it was calibrated on is known to be of this machine")
+    assert "1.4 to 1.8 times as many tokens a second" in doubt
+    beside.write_text('{"boot": "elsewhere"}')
+    assert found() == (wide, doubt)
+    beside.write_text('{"boot": "here"}')
+    narrow, doubt = found()
+    assert doubt == ""
+    assert narrow < 0.95 * wide
+
+
+@pytest.mark.usefixtures("measured_here")
 @pytest.mark.parametrize(
     ("engine", "knob"),
     [
@@ -480,6 +518,7 @@ def test_what_own_runs_have_tested_is_not_doubted(tmp_path: Path, engine: str, k
         assert doubt(measured=(str(file),)) == said
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_runs_of_one_scheduler_of_an_engine_do_not_test_its_other_one(tmp_path: Path) -> None:
     file = tmp_path / "points.csv"
     wishes: dict[str, Any] = {"users": (4,), "config_only": True, "engines": ("lmdeploy",)}

@@ -35,6 +35,23 @@ def test_the_description_is_json_and_true() -> None:
     assert described["packages"]["openvino-genai"]
 
 
+def test_what_only_this_machine_has_is_in_its_description() -> None:
+    described = environment.describe()
+
+    assert environment.machine_ids(described) == environment.this_machine_ids()
+    if Path("/proc/sys/kernel/random/boot_id").exists():
+        assert described["boot"] in environment.this_machine_ids()
+        assert Path("/proc/sys/kernel/random/boot_id").read_text().strip() != described["boot"]
+
+
+def test_a_machine_is_known_by_its_gpus_and_its_boot() -> None:
+    gpus = [{"name": "H200", "id": "a"}, {"name": "H200", "id": None}]
+
+    assert environment.machine_ids({"gpus": gpus, "boot": "b"}) == {"a", "b"}
+    assert environment.machine_ids({"gpus": [], "boot": None}) == frozenset()
+    assert environment.machine_ids({}) == frozenset()  # an older result
+
+
 def test_versions_are_those_that_the_metadata_has() -> None:
     described = environment.describe()["packages"]
 

@@ -4,13 +4,23 @@ import msgspec
 import numpy as np
 import pytest
 
-from llmdyno.predict.calibrate import METRICS, _noise, _scatter, calibrate, deviations, prior
+from llmdyno.predict.calibrate import (
+    METRICS,
+    _coarse_logs,
+    _noise,
+    _scatter,
+    _slopes,
+    calibrate,
+    deviations,
+    prior,
+)
+from llmdyno.predict.coarse import stack
 from llmdyno.predict.forecast import forecast
 from llmdyno.predict.gpus import gpu_of
 from llmdyno.predict.points import Measured
 from llmdyno.predict.server import Setup, server_of
 from llmdyno.predict.shapes import shape_of
-from llmdyno.predict.simulated import Point, simulated_at
+from llmdyno.predict.simulated import Point, loads_of, simulated_at
 from llmdyno.predict.steptime import DEVIATIONS, MEDIANS, NAMES
 from llmdyno.units import Lengths
 
@@ -127,6 +137,55 @@ def test_more_is_known_of_an_engine_on_a_gpu_that_was_measured() -> None:
     here, there = (deviations(prior(), [one], [point])[0] for one in (server, elsewhere))
     assert (here < there).all()
     assert np.allclose((here**2 - prior().scatter ** 2) / (there**2 - prior().scatter ** 2), 0.35)
+
+
+def test_hosts_differ_where_no_run_is_of_this_machine() -> None:
+    """Runs of others say how fast the GPU is, not how fast this host is."""
+    few = Setup("vllm", SETUP.shape, SETUP.gpu, config={"max_num_seqs": 20})
+    server, point = server_of(few), Point(users=40)  # of which the host starts the kernels
+    runs = [measured(users, MEDIANS) for users in (1, 8)]
+    of_it, of_another = (
+        [msgspec.structs.replace(run, machine=frozenset(own)) for run in runs]
+        for own in (("a", "b"), ("c",))
+    )
+    machine = frozenset({"b", "d"})
+    own, others, unknown = (calibrate(each).on(machine) for each in (of_it, of_another, runs))
+    assert own.own == {SETUP.gpu.name: pytest.approx(1.0)}
+    assert not others.own
+    assert not unknown.own
+    narrow, wide, same = (deviations(each, [server], [point])[0] for each in (own, others, unknown))
+    assert np.array_equal(wide, same)
+    assert (wide > narrow).all()
+    both = calibrate([*of_it, *of_another]).on(machine)
+    assert 0.4 < both.own[SETUP.gpu.name] < 0.6
+    elsewhere = msgspec.structs.replace(server, gpu="another")
+    here, there = (deviations(both, [one], [point])[0] for one in (server, elsewhere))
+    assert (here < there).all()
+
+
+def test_slopes_of_many_parameters_are_those_of_each_moved_alone() -> None:
+    """All are solved at once, which takes a fourth of the time of one by one."""
+    servers, points = [server_of(SETUP)] * 2, [Point(users=3), Point(request_rate=2.0)]
+    stacked, loads, x = stack(servers), loads_of(servers, points), np.log(MEDIANS)
+    slopes = _slopes(stacked, loads, x)
+    assert slopes.shape == (2, 3, 9)
+    moved = x + 1e-3 * np.eye(9)[3]
+    by_one = (_coarse_logs(stacked, loads, moved) - _coarse_logs(stacked, loads, x)) / 1e-3
+    assert np.array_equal(slopes[:, :, 3], by_one)
+    assert by_one.any()
+
+
+def test_users_in_step_and_spread_users_widen_the_interval_of_ttft_and_nothing_else() -> None:
+    """So configs that are compared are simulated without them."""
+    lengths = Lengths("fixed", 200)
+    point = Point(users=100, isl=lengths, osl=lengths, duration_s=10.0)
+    whole, compared = (forecast(SETUP, point, prior(), ways=ways) for ways in (True, False))
+    low, high = compared.ttft_ms_p50.ci80
+    assert whole.ttft_ms_p50.ci80[1] > high
+    assert whole.ttft_ms_p50.mean == compared.ttft_ms_p50.mean
+    same = {name: getattr(whole, name) for name in whole.__struct_fields__ if name != "ttft_ms_p50"}
+    assert same == {name: getattr(compared, name) for name in same}
+    assert low < high
 
 
 def test_intervals_are_as_wide_as_equal_starts_of_an_engine_lie_apart() -> None:

@@ -53,6 +53,18 @@ def test_what_is_not_known_is_not_said(change: dict[str, object]) -> None:
     assert "Distance from the limit" not in study_page(with_limits(study), {})
 
 
+def test_settings_that_a_prediction_leaves_out_are_named_beside_it() -> None:
+    study = json.loads(STUDY.read_text()) | {"model": "llama-3-8b"}
+    assert "is not simulated" not in study_page(with_limits(study), {})
+    study["baseline"]["config"] = {"max_num_seqs": 64, "stream_interval": 8}
+    found = with_limits(study)
+    [level] = found["baseline"]["summary"]["levels"]
+    assert level["limit"]["not_simulated"] == "stream_interval=8"
+    left_out = "What stream_interval=8 changes is not simulated, and not in the numbers"
+    assert left_out in study_page(found, {})
+    assert line(level).endswith(f"{left_out}.")
+
+
 def test_an_engine_on_the_cpu_is_not_judged_against_the_gpu_beside_it() -> None:
     run = json.loads(RUN.read_text())
     assert run["environment"]["gpus"]

@@ -1,5 +1,6 @@
 """Points: what CSV files, runs and studies say that was measured."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from llmdyno.predict.server import server_of
 from llmdyno.predict.shapes import shape_of
 
 EVIDENCE = Path(__file__).parents[2] / "evidence"
+RUN = EVIDENCE / "full-graphs/h100/runs/20261127-063315-confirm-1-6fb2"
 WHOSE = Whose(gpu=gpu_of("h200"), engine="vllm", shape=shape_of("llama-3-8b"))
 
 
@@ -224,3 +226,19 @@ def test_a_table_of_several_engines_has_their_other_knobs_in_one_column(tmp_path
     table.write_text(table.read_text().replace("{}", "[1]"))
     with pytest.raises(UsageError, match=r"other_knobs is '\[1\]'; it must be a JSON object"):
         read_points(str(table), WHOSE)
+
+
+def test_points_know_their_machine(tmp_path: Path) -> None:
+    """By the environment beside them; a GPU's id is that of no other."""
+    table = tmp_path / "points.csv"
+    table.write_text(f"{HEAD}\n1,100,100,100\n")
+    assert [point.machine for point in read_points(str(table), WHOSE)] == [frozenset()]
+    beside = tmp_path / "environment.json"
+    beside.write_text('{"gpus": [{"name": "NVIDIA H100 80GB HBM3", "id": "0f"}], "boot": "1e"}')
+    [point] = read_points(str(table), WHOSE)
+    assert point.machine == {"0f", "1e"}
+    assert point.gpu.name == "H100 SXM"
+    run = json.loads((RUN / "summary.json").read_text())
+    run["environment"]["gpus"][0]["id"] = "0f"
+    (tmp_path / "summary.json").write_text(json.dumps(run))
+    assert {one.machine for one in read_points(str(tmp_path), WHOSE)} == {frozenset({"0f"})}

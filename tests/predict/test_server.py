@@ -5,8 +5,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from llmdyno.knobs import Config
 from llmdyno.predict.gpus import gpu_of
-from llmdyno.predict.server import Setup, memory_of, server_of
+from llmdyno.predict.server import Setup, memory_of, not_simulated, server_of
 from llmdyno.predict.shapes import shape_of
 
 LLAMA = shape_of("llama-3.1-8b")
@@ -73,3 +74,28 @@ def test_a_checkpoint_says_in_what_its_keys_and_values_are_kept(
     setup = Setup(engine, shape, gpu_of("h200"), config=config)
     assert memory_of(setup, 1000).kv_bytes_token == 2 * 8 * 128 * 32 * numbers
     assert server_of(setup).work.kv_bytes == 2 * 8 * 128 * 32 * numbers
+
+
+def test_settings_that_no_forecast_has_are_named() -> None:
+    config: Config = {"max_num_seqs": 64, "stream_interval": 8, "dtype": "bfloat16", "of_front": 3}
+    assert not_simulated("vllm", config) == "stream_interval=8"
+    assert not_simulated("vllm", {"stream_interval": 1}) == ""  # its own default
+
+
+def test_what_an_engine_does_not_look_at_is_not_said_to_be_left_out() -> None:
+    """OpenVINO's max_num_seqs binds only without split-fuse, and then it is simulated."""
+    config: Config = {"max_num_seqs": 26, "INFERENCE_NUM_THREADS": 0}
+    config = {**config, "INFERENCE_PRECISION_HINT": "f32"}
+    for own in (config, {**config, "dynamic_split_fuse": False}):
+        assert not_simulated("openvino", own) == "INFERENCE_PRECISION_HINT=f32"
+
+
+def test_no_threads_are_the_engines_own_choice() -> None:
+    """0 leaves it to OpenVINO, which takes one a core."""
+    cpu = msgspec.structs.replace(gpu_of("h200"), name="cpu", cores=8)
+
+    def flops(**config: int) -> float:
+        return server_of(Setup("openvino", LLAMA, cpu, config=config)).work.flops
+
+    assert flops(INFERENCE_NUM_THREADS=0) == flops() == flops(INFERENCE_NUM_THREADS=8)
+    assert flops(INFERENCE_NUM_THREADS=2) == flops() / 4

@@ -226,6 +226,9 @@ def test_memory_that_is_not_there_is_told_with_the_sum(monkeypatch: pytest.Monke
     assert stack["expected"][0]["config"] == {}
     assert "cannot work:" in shown(document)
     assert "predicted: " in shown(document)
+    assert "is not simulated" not in shown(document)
+    set_so = planned(msgspec.structs.replace(study, baseline={"stream_interval": 8}))
+    assert "What stream_interval=8 changes is not simulated" in shown(set_so)
 
 
 def test_a_study_that_goes_on_has_only_what_is_left(

@@ -122,6 +122,7 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
         servers_by_copies: while the knob of `servers` is unset there is one for each rank.
         same_pace: values of further knobs under which these rules hold as well as while the knob is
             unset: what the engine does by itself, and what only changes its start.
+        idle: knobs that the engine does not look at under these rules, whatever their value.
         measured: whether the predictor was held against this engine: else its host's pace is less
             known.
         measured_on: GPUs on which it was, by their names in predict/gpus.py.
@@ -181,6 +182,7 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
     stages_have_sequences: bool = False
     servers_by_copies: bool = False
     same_pace: Mapping[str, tuple[Value, ...]] = {}
+    idle: tuple[str, ...] = ()
     measured: bool = False
     measured_on: tuple[str, ...] = ()
     start_spread: float = 1.0
@@ -203,7 +205,7 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
         Its own default, of the newest version that we know, does nothing.
         """
         like_unset = value == default(knob, None) or value in self.same_pace.get(knob.name, ())
-        return like_unset or self.knows(knob.name)
+        return like_unset or knob.name in self.idle or self.knows(knob.name)
 
     def splits_prompts(self, config: Mapping[str, Value]) -> bool:
         """Return whether a config splits prompts over several steps."""

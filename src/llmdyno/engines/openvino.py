@@ -326,6 +326,7 @@ _SPLIT_FUSE = Scheduling(
     plans_ahead=False,
     partly=True,  # _preempt_by_recompute; _schedule_prompt_phase_dynamic_split_fuse
     sequences=Limit("", 1_000_000),  # only a step's tokens limit those who run
+    idle=("max_num_seqs",),
     tokens=Limit("max_num_batched_tokens", 256),
     memory_share=Limit("", 0.9),
     cache_bytes="cache_size",
@@ -361,6 +362,7 @@ SCHEDULING = msgspec.structs.replace(
             _SPLIT_FUSE,
             mixes=False,
             sequences=Limit("max_num_seqs", 256),
+            idle=(),
         )
     },
 )

@@ -63,6 +63,7 @@ def describe(*, peaks: bool = False) -> dict[str, Any]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "os": _operating_system(),
         "kernel": platform.release(),
+        "boot": hardware.boot_id(),
         "reading": "plain" if inbox.look is None else "compiled",  # see wire/inbox.py
         "cpu": cpu,
         "memory_bytes": hardware.memory_bytes(),
@@ -71,6 +72,21 @@ def describe(*, peaks: bool = False) -> dict[str, Any]:
         "packages": _packages(),
         "packages_listed_by": _LISTED_BY,
     }
+
+
+def machine_ids(environment: Mapping[str, Any]) -> frozenset[str]:
+    """Return what no other machine has: ids of its GPUs and of its boot; none where it is not told.
+
+    Two results are of one machine if they share one of these.
+    """
+    gpus = [gpu.get("id") for gpu in environment.get("gpus") or []]
+    return frozenset(filter(None, [*gpus, environment.get("boot")]))
+
+
+def this_machine_ids() -> frozenset[str]:
+    """Return machine_ids() of this machine."""
+    gpus = msgspec.to_builtins(list(hardware.gpus()))
+    return machine_ids({"gpus": gpus, "boot": hardware.boot_id()})
 
 
 def warnings(environment: Mapping[str, Any]) -> list[str]:

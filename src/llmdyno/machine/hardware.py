@@ -74,6 +74,14 @@ def cpu_flags() -> frozenset[str]:
     return frozenset(found[1].split()) if found else frozenset()
 
 
+def boot_id() -> str | None:
+    """Return a hash of what Linux calls this boot of the machine; None: it does not tell.
+
+    Containers of one machine have the same, copies of one image do not.
+    """
+    return _hashed(text) if (text := _read("/proc/sys/kernel/random/boot_id").strip()) else None
+
+
 def memory_bytes() -> int:
     """Return the size of the machine's memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -160,8 +168,13 @@ def _gpu(line: str) -> Gpu:
         clock_mhz_max=_number(clock_max),
         power_limit_w=_number(power),
         mig=mig == "Enabled",
-        id=hashlib.sha256(uuid[0].encode()).hexdigest()[:12] if uuid else None,
+        id=_hashed(uuid[0]) if uuid else None,
     )
+
+
+def _hashed(text: str) -> str:
+    """Return what tells a machine from others without naming it: results are passed on."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _number(text: str) -> float | None:

@@ -24,7 +24,7 @@ from llmdyno.units import Lengths
 
 METRICS = ("token_rate", "ttft_ms_p50", "tpot_ms_p50")
 # Around a forecast, believed before any server was seen. TTFT's is what equal runs differ by.
-_SCATTER = np.array([0.12, 0.3, 0.12])
+_SCATTER = np.array([0.1, 0.25, 0.1])
 _SCATTER_WEIGHT = 4.0  # ... as firmly as so many servers say
 _MISFIT = np.array([0.06, 0.15, 0.06])  # of a point in the fit, believed before any residual
 _MISFIT_WEIGHT = 4.0  # ... as firmly as so many points say
@@ -47,6 +47,7 @@ _OF_THE_HOST = np.array([name.startswith(("host", "api")) for name in NAMES])
 # A host is as a whole faster or slower than another under the same GPU: one config made 2,253 tok/s
 # on one and 3,990 on the other (evidence/h200-drawn-2). Runs of one host need not be told of it.
 _HOSTS = 0.34
+_OTHER_HOSTS = 0.25  # ... and so far from this one's lie the hosts whose runs were fitted
 _STEP_MAX = 0.2
 _DAMPING = 0.01
 
@@ -60,6 +61,10 @@ class Calibration(msgspec.Struct, frozen=True):
         scatter: of the logarithms of METRICS around a forecast.
         points: how many points it was fitted to.
         setups: the server of each of these.
+        told: of what the points say of the host's pace, which share each machine's say: by what
+            tells it from others (machine_ids()) and the name of its GPU.
+        own: by the name of a GPU, the share of the machine that is asked about; the hosts of the
+            others are not its own.
     """
 
     theta: np.ndarray
@@ -67,6 +72,19 @@ class Calibration(msgspec.Struct, frozen=True):
     scatter: np.ndarray
     points: int = 0
     setups: Sequence[Setup] = ()
+    told: Mapping[tuple[frozenset[str], str], float] = {}
+    own: Mapping[str, float] = {}
+
+    def on(self, machine: frozenset[str]) -> "Calibration":
+        """Return the calibration as it holds for a machine, by what machine_ids() says of it.
+
+        Where no point is of it, the intervals are as wide as hosts lie apart.
+        """
+        own: dict[str, float] = {}
+        for (ids, gpu), share in self.told.items():
+            if ids & machine:
+                own[gpu] = own.get(gpu, 0.0) + share
+        return msgspec.structs.replace(self, own=own)
 
     @property
     def parameters(self) -> Mapping[str, float]:
@@ -98,6 +116,8 @@ class _Data(msgspec.Struct, frozen=True):
 def calibrate(measured: Sequence[Measured]) -> Calibration:
     """Return the parameters that explain the points best; without any, the prior.
 
+    It holds for a machine that no point is of, see Calibration.on().
+
     Raises:
         UsageError: nothing is known of an engine's scheduler.
     """
@@ -119,12 +139,26 @@ def calibrate(measured: Sequence[Measured]) -> Calibration:
     _, x, residuals = best
     started = _started(data, x)[data.same]
     slopes = _slopes(data.stacked, data.loads, x)[data.same]
-    normal = np.einsum("pmi,pm,pmj->ij", slopes, _weights(data, residuals), slopes)
+    weights = _weights(data, residuals)
+    normal = np.einsum("pmi,pm,pmj->ij", slopes, weights, slopes)
     covariance = np.linalg.inv(normal + np.diag(DEVIATIONS**-2.0))
     believed = _SCATTER * np.mean([server.start_spread for server in data.servers])
     scatter = _scatter(residuals, data.logs - started, data.share, believed)
     setups = [setup_of(each) for each in measured]
-    return Calibration(np.exp(x), covariance, scatter, len(measured), setups)
+    says = (weights * (slopes @ _OF_THE_HOST) ** 2).sum(axis=1)
+    told = _told(measured, says / says.sum())
+    return Calibration(np.exp(x), covariance, scatter, len(measured), setups, told)
+
+
+def _told(
+    measured: Sequence[Measured], shares: np.ndarray
+) -> dict[tuple[frozenset[str], str], float]:
+    """Return the sum of the points' shares by machine and GPU."""
+    found: dict[tuple[frozenset[str], str], float] = {}
+    for each, share in zip(measured, shares.tolist(), strict=True):
+        key = each.machine, each.gpu.name
+        found[key] = found.get(key, 0.0) + share
+    return found
 
 
 def _descended(data: _Data, beyond: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -197,14 +231,18 @@ def deviations(
     """Return the deviation of the logarithm of each of METRICS: a row a point.
 
     Without any point the parameters are better known of an engine that was measured on its GPU, and
-    the host's pace is less known of an engine that was never measured.
+    the host's pace is less known of an engine that was never measured. Points of other machines say
+    nothing of how far this one's host is from theirs.
     """
     slopes = _slopes(stack(servers), loads_of(servers, points), np.log(calibration.theta))
     if not calibration.points:
         unknown = np.array([not server.measured for server in servers])
         slopes = slopes * (1 + (_UNMEASURED - 1) * unknown[:, None, None] * _OF_THE_HOST)
     open_ = np.einsum("pmi,ij,pmj->pm", slopes, calibration.covariance, slopes)
-    if not calibration.points:
+    if calibration.points:
+        others = np.array([[1 - calibration.own.get(server.gpu, 0.0)] for server in servers])
+        open_ = open_ + (_OTHER_HOSTS * others * (slopes @ _OF_THE_HOST)) ** 2
+    else:
         open_ = open_ * np.where([[server.seen] for server in servers], _SEEN, 1.0)
     spread = np.array([[server.start_spread] for server in servers])
     scatter = calibration.scatter * (1.0 if calibration.points else spread)
@@ -330,14 +368,15 @@ def _scatter(
 
 
 def _coarse_logs(servers: Stack, loads: CoarseLoads, x: np.ndarray) -> np.ndarray:
-    answer = solve(servers, loads, np.exp(x)[:, None])
+    """Return the logarithms of METRICS: (point, 3); of several x, (9, several): one more before."""
+    answer = solve(servers, loads, np.exp(x)[..., None])
     return np.asarray(
-        np.log(np.stack([answer.token_rate, answer.ttft_s * 1e3, answer.tpot_s * 1e3], axis=1))
+        np.log(np.stack([answer.token_rate, answer.ttft_s * 1e3, answer.tpot_s * 1e3], axis=-1))
     )
 
 
 def _slopes(servers: Stack, loads: CoarseLoads, x: np.ndarray) -> np.ndarray:
     """Return how the logarithms of METRICS change with those of the parameters: (point, 3, 9)."""
-    base = _coarse_logs(servers, loads, x)
-    moved = [_coarse_logs(servers, loads, x + _DIFFERENCE * row) for row in np.eye(len(x))]
-    return np.stack([(each - base) / _DIFFERENCE for each in moved], axis=2)
+    tried = x[:, None] + _DIFFERENCE * np.eye(len(x), len(x) + 1, 1)  # as it is, and each moved
+    base, *moved = _coarse_logs(servers, loads, tried)
+    return np.stack([(each - base) / _DIFFERENCE for each in moved], axis=-1)

@@ -10,9 +10,10 @@ import msgspec
 from llmdyno.knobs import Value
 from llmdyno.predict import document as made
 from llmdyno.predict.asked import Plan
+from llmdyno.predict.best import Front
 from llmdyno.predict.calibrate import Calibration
 from llmdyno.predict.capacity import capacity
-from llmdyno.predict.options import Front, Option, Predicted, Site
+from llmdyno.predict.options import Option, Predicted, Site
 from llmdyno.predict.server import gpus_of, scheduling_of
 from llmdyno.results import wording
 

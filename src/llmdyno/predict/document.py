@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmdyno import plugins
 from llmdyno.embedded.model import RECIPES
 from llmdyno.engines import Scheduling
 from llmdyno.knobs import Value, show
@@ -19,13 +18,28 @@ from llmdyno.predict.calibrate import Calibration
 from llmdyno.predict.forecast import Forecast, Range
 from llmdyno.predict.gpus import MEASURED, Gpu
 from llmdyno.predict.options import Option, Predicted, Site
-from llmdyno.predict.server import Setup, gpus_of, parts_of, scheduling_of, servers_of, stages_of
+from llmdyno.predict.server import (
+    Setup,
+    gpus_of,
+    not_simulated,
+    parts_of,
+    scheduling_of,
+    servers_of,
+    stages_of,
+)
 from llmdyno.results import limit_words, wording
 from llmdyno.spec import Workload
 from llmdyno.units import counted
 
 SCHEMA = "llmdyno.plan/1"
 _DIGITS = 6
+# Both figures are of one config and its load on two machines: evidence/h200-drawn-2.
+_OTHER_MACHINES = (
+    "No run that it was calibrated on is known to be of this machine, and one config made 1.4 to"
+    " 1.8 times as many tokens a second on one machine as on another with the same GPU: the"
+    " intervals hold what hosts differ by, as far as the host bounds a config; calibrate on runs of"
+    " the machine that will serve, and plan there, for narrower ones"
+)
 
 
 def number(value: float) -> float:
@@ -143,18 +157,12 @@ def doubts(plan: Plan, predicted: Predicted, calibration: Calibration) -> str:
                 f"No measured run of {site.engine} on such a GPU has tested the predictor:"
                 f" {gpu.name}"
             )
+    if calibration.points and not calibration.own.get(gpu.name):
+        found.append(_OTHER_MACHINES)
     if _spread(option.setup) > 1 and not any(_spread(each) > 1 for each in own):
         found.append("No measured run of one server over several GPUs has tested the predictor")
-    chooses = scheduling_of(site.engine).variant  # the knob that has chosen these rules
-    knobs = {knob.name: knob for knob in plugins.load("engines", site.engine).knobs}
-    unknown = [
-        name
-        for name, value in option.config.items()
-        if name != chooses and not rules.holds_under(knobs[name], value)
-    ]
-    if unknown:
-        shown = " ".join(f"{name}={show(option.config[name])}" for name in unknown)
-        found.append(f"What {shown} changes is not simulated, and not in the numbers")
+    if unknown := not_simulated(site.engine, option.config):
+        found.append(limit_words.left_out(unknown))
     if _spread(option.setup) > links.gpus_together(gpu.name):
         found.append(
             f"One server over {_spread(option.setup)} GPUs is on several hosts,"

@@ -21,7 +21,7 @@ from llmdyno.predict.document import number
 from llmdyno.predict.forecast import Forecast, Point, Setup, forecast
 from llmdyno.predict.gpus import CPU, Gpu, cpu_gpu, gpu_of
 from llmdyno.predict.points import Measured, Whose, of_a_part, run_points
-from llmdyno.predict.server import Server, parts_of, server_of
+from llmdyno.predict.server import Server, not_simulated, parts_of, server_of
 from llmdyno.predict.shapes import shape_of
 from llmdyno.units import Lengths
 
@@ -30,12 +30,12 @@ def with_limits(study: Mapping[str, Any]) -> dict[str, Any]:
     """Return a study's document in which each level of before and after has its `limit`.
 
     It is {"mbu", "mfu", "share", "bound_by", "machine", "predicted": {"token_rate", "ttft_ms_p50",
-    "tpot_ms_p50"}, "cached", "cached_by", "peaks"}: the bandwidth and the FLOP/s used, as measured,
-    as shares of the GPU's peaks; the larger one; what bounds the simulated server; what data sheets
-    alone predict; the share of the prompts' tokens that a prefix cache held, which are not
-    computed, as the "server" has counted it, or by the "prompts" what one that never evicts would
-    hold; of a CPU, when its peaks were measured, and whether with the result: {"measured",
-    "with_result"}.
+    "tpot_ms_p50"}, "cached", "cached_by", "not_simulated", "peaks"}: the bandwidth and the FLOP/s
+    used, as measured, as shares of the GPU's peaks; the larger one; what bounds the simulated
+    server; what data sheets alone predict; the share of the prompts' tokens that a prefix cache
+    held, which are not computed, as the "server" has counted it, or by the "prompts" what one that
+    never evicts would hold; the settings whose effect the prediction leaves out; of a CPU, when its
+    peaks were measured, and whether with the result: {"measured", "with_result"}.
     """
     found = dict(study)
     whose = _whose(study, study)
@@ -140,6 +140,7 @@ def _limit(measured: Measured, setup: Setup) -> dict[str, Any] | None:
         "machine": "CPU" if setup.gpu.cores else "GPU",
         "cached": number(_cached(measured, server)),
         "predicted": _predicted(predicted),
+        "not_simulated": not_simulated(setup.engine, setup.config),
     }
 
 

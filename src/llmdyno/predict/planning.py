@@ -8,26 +8,20 @@ import msgspec
 from llmdyno import plugins, units
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Value, check, parse_settings
+from llmdyno.machine.environment import this_machine_ids
 from llmdyno.predict import document as made
 from llmdyno.predict.asked import Plan, ordered, own_workload
+from llmdyno.predict.best import best, best_few
 from llmdyno.predict.calibrate import Calibration, calibrate
 from llmdyno.predict.checks import check_gpus, check_longest
 from llmdyno.predict.compared import Part, by_gpu, chosen, close, lead, too_small
 from llmdyno.predict.gpus import Gpu, gpu_of, gpus_of_text
 from llmdyno.predict.grid import groups, shares
 from llmdyno.predict.judged import check_slos
-from llmdyno.predict.options import (
-    Option,
-    Predicted,
-    Site,
-    best,
-    best_few,
-    distinct,
-    predict,
-)
+from llmdyno.predict.options import Option, Predicted, Site, distinct, predict
 from llmdyno.predict.points import Whose, read_points
 from llmdyno.predict.prices import by_name
-from llmdyno.predict.server import scheduling_of
+from llmdyno.predict.server import not_simulated, scheduling_of
 from llmdyno.predict.shapes import Shape, shape_of
 
 _RANKED = 6
@@ -91,7 +85,8 @@ def _calibration(plan: Plan, site: Site, base: Mapping[str, Value]) -> Calibrati
     """Return an engine's calibration; rows that do not say their GPU are of the first one asked."""
     whose = Whose(gpu=site.gpu, engine=site.engine, shape=site.shape, config=base)
     measured = [one for source in plan.measured for one in read_points(source, whose)]
-    return calibrate([one for one in measured if one.engine == site.engine])
+    own = [one for one in measured if one.engine == site.engine]
+    return calibrate(own).on(this_machine_ids()) if own else calibrate(())
 
 
 def _part(plan: Plan, site: Site, base: dict[str, Value], calibration: Calibration) -> Part:
@@ -142,7 +137,7 @@ def forecasts(plan: Plan, configs: Sequence[Mapping[str, Value]]) -> list[dict[s
 
     Returns:
         For each "token_rate" (tok/s), its "ci80" (which holds four of five), whether it "fits",
-        and the sum of its "memory".
+        the settings that are "not_simulated", and the sum of its "memory".
 
     Raises:
         UsageError: names what is unknown or cannot be.
@@ -159,6 +154,7 @@ def forecasts(plan: Plan, configs: Sequence[Mapping[str, Value]]) -> list[dict[s
                 "token_rate": made.number(rate.mean),
                 "ci80": [made.number(bound) for bound in rate.ci80],
                 "fits": one.fits,
+                "not_simulated": not_simulated(site.engine, option.config),
                 "memory": one.memory.why,
             }
         )

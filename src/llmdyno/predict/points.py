@@ -21,6 +21,7 @@ import msgspec
 from llmdyno import files, plugins, store
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Value
+from llmdyno.machine.environment import machine_ids
 from llmdyno.predict.cells import check_units, read_number
 from llmdyno.predict.gpus import CPU, Gpu, gpu_of
 from llmdyno.predict.server import Setup, is_simulated, parts_of, ranks_of
@@ -47,6 +48,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     tpot_ms_p50: float | None
     source: str  # the file or folder, and the row or level
     batches: int | None = None  # of a pipeline, see server.Setup
+    machine: frozenset[str] = frozenset()  # see machine_ids(); empty: nobody knows which it was
 
 
 class Whose(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +58,7 @@ class Whose(msgspec.Struct, frozen=True, kw_only=True):
     engine: str
     shape: Shape
     config: Mapping[str, Value] = {}
+    machine: frozenset[str] = frozenset()
 
 
 def read_points(source: str, whose: Whose) -> list[Measured]:
@@ -107,6 +110,7 @@ def of_a_part(one: Measured) -> Measured:
 def run_points(summary: Mapping[str, Any], whose: Whose, source: str) -> Iterator[Measured]:
     """Yield the levels of a run's summary in which requests were answered."""
     spec = summary.get("spec") or {}
+    whose = msgspec.structs.replace(whose, machine=machine_ids(summary.get("environment") or {}))
     for level in summary.get("levels") or []:
         point = _level_point(level, spec, whose, source)
         if point is not None:
@@ -146,6 +150,7 @@ def _level_point(
         ttft_ms_p50=(level.get("ttft_ms") or {}).get("p50"),
         tpot_ms_p50=(level.get("tpot_ms") or {}).get("p50"),
         source=f"{source}: {users if users is not None else arrivals}",
+        machine=whose.machine,
     )
 
 
@@ -267,8 +272,9 @@ def _csv_points(path: Path, whose: Whose) -> list[Measured]:
         raise UsageError(
             f"--from {path}: has no column {', '.join(missing)}; see docs/plan.md for the columns."
         )
-    gpu = _gpu_in_name(path) or _gpu_beside(path, whose.gpu)
-    whose = msgspec.structs.replace(whose, gpu=gpu)
+    beside = _environment_beside(path)
+    gpu = _gpu_in_name(path) or _gpu_there(beside, whose.gpu)
+    whose = msgspec.structs.replace(whose, gpu=gpu, machine=machine_ids(beside))
     places = dict(enumerate(rows, start=2))
     found = [_row_point(row, whose, f"{path}:{number}") for number, row in places.items()]
     return [point for point in found if point is not None]
@@ -284,14 +290,14 @@ def _gpu_in_name(path: Path) -> Gpu | None:
     return None
 
 
-def _gpu_beside(path: Path, otherwise: Gpu) -> Gpu:
-    """Return the GPU that a table's environment.json names, as `dyno env` describes a machine."""
+def _environment_beside(path: Path) -> Mapping[str, Any]:
+    """Return a table's environment.json, in which `dyno env` describes the machine; {}: none."""
     beside = path.with_name("environment.json")
     try:
         found = json.loads(files.text(beside)) if beside.is_file() else {}
     except (files.FileError, ValueError):
         found = {}
-    return _gpu_there(found, otherwise) if isinstance(found, dict) else otherwise
+    return found if isinstance(found, dict) else {}
 
 
 def _row_point(row: Mapping[str, str | None], whose: Whose, where: str) -> Measured | None:
@@ -331,6 +337,7 @@ def _row_point(row: Mapping[str, str | None], whose: Whose, where: str) -> Measu
         ttft_ms_p50=number("ttft_ms_p50"),
         tpot_ms_p50=number("tpot_ms_p50"),
         source=where,
+        machine=whose.machine,
     )
 
 

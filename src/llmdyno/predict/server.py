@@ -7,7 +7,7 @@ import msgspec
 from llmdyno import plugins
 from llmdyno.engines import Limit, Scheduling, facts
 from llmdyno.errors import UsageError
-from llmdyno.knobs import Value
+from llmdyno.knobs import Value, show
 from llmdyno.predict.decoder import Shape
 from llmdyno.predict.gpus import GIB, Gpu
 from llmdyno.predict.links import link_bytes_s
@@ -42,6 +42,7 @@ class Server(msgspec.Struct, frozen=True):
     measured: bool = True  # whether the predictor was held against this engine
     seen: bool = False  # whether its engine was measured on its GPU
     start_spread: float = 1.0  # of its equal starts, in those of vLLM
+    gpu: str = ""
     why: str = ""
 
 
@@ -100,6 +101,7 @@ def server_of(setup: Setup) -> Server:
         measured=scheduling.measured,
         seen=setup.gpu.name in scheduling.measured_on,
         start_spread=scheduling.start_spread,
+        gpu=setup.gpu.name,
         why="" if found.fits else found.why,
     )
 
@@ -140,6 +142,24 @@ def scheduling_of(engine: str) -> Scheduling:
             f" {', '.join(known)}."
         )
     return found
+
+
+def not_simulated(engine: str, config: Mapping[str, Value]) -> str:
+    """Return the settings whose effect no forecast has, as "name=value name=value"; empty: none.
+
+    Raises:
+        UsageError: there is no such engine, or nothing is known of its scheduler.
+    """
+    scheduling = scheduling_of(engine)
+    rules = scheduling.under(config)
+    knobs = {knob.name: knob for knob in plugins.load("engines", engine).knobs}
+    return " ".join(
+        f"{name}={show(value)}"
+        for name, value in config.items()
+        if name in knobs  # a front's are no business of the engine's scheduler
+        and name != scheduling.variant  # the knob that has chosen these rules
+        and not rules.holds_under(knobs[name], value)
+    )
 
 
 def is_simulated(name: str) -> bool:

@@ -13,12 +13,14 @@ def table(runs: tuple[Run, ...]) -> Table | None:
     """Return the table of limits, or None if no level knows its own."""
     rows: list[Row] = []
     peaks = ""  # of a CPU: when they were measured
+    unknown: dict[str, None] = {}  # of settings, what the predictions leave out
     for run in runs:
         for name, level in documents.levels(run.summary).items():
             limit = documents.part(level, "limit")
             if documents.number(limit, "share") is None:
                 continue
             peaks = peaks or limit_words.peaks_measured(limit)
+            unknown[limit_words.left_out(documents.text(limit, "not_simulated"))] = None
             cells = (
                 Cell(run.name),
                 Cell(limit_words.distance(limit)),
@@ -30,9 +32,10 @@ def table(runs: tuple[Run, ...]) -> Table | None:
     if not rows:
         return None
     source = "the CPU's peaks" if peaks else "data sheets"
+    beside = [f". {one}" for one in (*unknown, peaks) if one]
     return Table(
         caption=f"Distance from the machine's limit; measured, and below it predicted from {source}"
-        f" alone, with the interval that holds four of five{f'. {peaks}' if peaks else ''}",
+        f" alone, with the interval that holds four of five{''.join(beside)}",
         columns=(
             ("Level", "text"),
             ("Run", "text"),

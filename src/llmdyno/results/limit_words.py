@@ -33,6 +33,11 @@ def distance(limit: Document) -> str:
     )
 
 
+def left_out(settings: str) -> str:
+    """Say that a forecast leaves out what some settings do; empty: it leaves out none."""
+    return f"What {settings} changes is not simulated, and not in the numbers" if settings else ""
+
+
 def behind(point: Document) -> str:
     """Say with which request rate a predicted server cannot keep up; empty: it can."""
     if point.get("keeps_up", True):
@@ -124,4 +129,6 @@ def line(level: Document) -> str:
         foreseen = wording.with_interval(mean, bounds)
         measured = wording.significant(number(level, metric, stat))
         pairs.append(f"{said.format(measured)}, predicted {foreseen}")
-    return f"{level_name(level)}: {'; '.join(pairs)}; {distance(limit)}."
+    said = f"{level_name(level)}: {'; '.join(pairs)}; {distance(limit)}."
+    unknown = left_out(text(limit, "not_simulated"))
+    return f"{said} {unknown}." if unknown else said

@@ -5,6 +5,7 @@ from typing import Any, TextIO
 
 from llmdyno.knobs import show
 from llmdyno.results.conclusions import described
+from llmdyno.results.limit_words import left_out
 from llmdyno.results.wording import significant
 from llmdyno.terminal.tables import Cell, Heading, console, line, show_table
 from llmdyno.units import counted
@@ -131,6 +132,7 @@ def _show_stack(stack: Document, stream: TextIO) -> None:
     lines += [
         f"  predicted: {significant(one['token_rate'])} tok/s ({significant(one['ci80'][0])} to"
         f" {significant(one['ci80'][1])}), {described(one['config'])}"
+        f"{f'. {unknown}' if (unknown := left_out(one['not_simulated'])) else ''}"
         for one in stack["expected"]
     ]
     stream.writelines(line(said, stream) for said in lines)
