@@ -59,6 +59,10 @@ class KnownFailures:
         """Return 1 for each point that does not start, 0 for the others."""
         return np.array([0.0 if self._starts(key) else 1.0 for key in points.keys])
 
+    def shared(self, points: Points, others: Sequence[Points]) -> list[Floats]:
+        """Return, by other point, 1 for each point that does not start where it does not either."""
+        return [self.risk(points) * self.risk(one) for one in others]
+
 
 def _starting(search: OwnSearch, function: Function, count: int, seed: int) -> list[Any]:
     """Return random points that start."""
