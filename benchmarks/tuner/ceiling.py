@@ -5,10 +5,11 @@ python benchmarks/tuner/ceiling.py [--seeds 24] [--first 10000] [--family in-vie
 
 Burdens, joined by "+": `noise` (measurements are exact, and the model knows it), `failures` (the
 search knows what starts), `weights` (the model knows how much each knob matters and over what
-distance, learnt beforehand from 100 points that it is not told). "seen" is the truly best of the
-configs that were measured: what a choice without error would have taken. One study of 30 trials
-gives the choice after 8, 15 and 30; a study's noise is the same with every burden. `--write` keeps
-a line a study, and goes on where such a file ends.
+distance, learnt beforehand from 100 points that it is not told; where it has a shape, its losses
+and plateaus, too, which say much of the values). "seen" is the truly best of the configs that were
+measured: what a choice without error would have taken. One study of 30 trials gives the choice
+after 8, 15 and 30; a study's noise is the same with every burden. `--write` keeps a line a study,
+and goes on where such a file ends.
 """
 
 import argparse
@@ -58,6 +59,10 @@ class KnownFailures:
     def risk(self, points: Points) -> Floats:
         """Return 1 for each point that does not start, 0 for the others."""
         return np.array([0.0 if self._starts(key) else 1.0 for key in points.keys])
+
+    def shared(self, points: Points, others: Sequence[Points]) -> list[Floats]:
+        """Return, by other point, 1 for each point that does not start where it does not either."""
+        return [self.risk(points) * self.risk(one) for one in others]
 
 
 def _starting(search: OwnSearch, function: Function, count: int, seed: int) -> list[Any]:
