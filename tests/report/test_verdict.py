@@ -58,7 +58,7 @@ def test_a_run_is_told_by_its_best_level() -> None:
     assert headline(page) == (
         "525 [504, 551] tokens/s at 100 users, the highest of 3 levels, with a TTFT p50 of 4.30 s."
     )
-    assert "ttft:p99<2s 100 12,900 missed" in words(page)
+    assert "ttft:p99<2s 100 12,900 ms missed" in words(page)
 
 
 def test_failed_requests_stand_in_the_first_sentence() -> None:
