@@ -138,7 +138,7 @@ def outlook(**changes: Any) -> Outlook:
     found = Outlook(
         number=4,
         trials=12,
-        config={"max_num_seqs": 128, "enable_prefix_caching": True},
+        config="max_num_seqs=128, enable_prefix_caching=true",
         why="expected +3.1% on the best, 95% to start",
         best=best,
         times=1.142,

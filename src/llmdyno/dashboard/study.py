@@ -11,7 +11,7 @@ from llmdyno.dashboard.board import Board
 from llmdyno.dashboard.gauge import Gauge
 from llmdyno.load.progress import Progress
 from llmdyno.results.metrics import BY_NAME
-from llmdyno.tune.candidates import describe
+from llmdyno.tune.candidates import told
 from llmdyno.tune.endings import rank
 from llmdyno.tune.entries import Step, label
 from llmdyno.tune.ledger import Ledger
@@ -150,7 +150,7 @@ def _row(study: Study, step: Step) -> dict[str, Any]:
     return {
         **{name: whole[name] for name in ("phase", "state", "value", "slo_met")},
         "label": label(step.phase, step.number),
-        "config": describe(step.config),
+        "config": told(step.config, study.baseline),
         "why": "" if step.state == "measured" else outcome(study, step),
         "cost_s": step.took_s,
     }

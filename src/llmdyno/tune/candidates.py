@@ -85,3 +85,12 @@ def same(one: Mapping[str, Value], other: Mapping[str, Value], knobs: Sequence[K
 def describe(config: Mapping[str, Value]) -> str:
     """Return a config in one line: "knob=value, knob=value", or "all defaults"."""
     return ", ".join(f"{name}={show(value)}" for name, value in config.items()) or "all defaults"
+
+
+def told(config: Mapping[str, Value], baseline: Mapping[str, Value]) -> str:
+    """Return a config by what it sets otherwise than the baseline, where that sets anything."""
+    if not baseline:
+        return describe(config)
+    names = changed(baseline, config)
+    said = (f"{name}={show(config[name])}" if name in config else f"{name} unset" for name in names)
+    return ", ".join(said) or "the baseline"

@@ -23,7 +23,7 @@ from llmdyno.tune.ablation import Ablation, died
 from llmdyno.tune.arm import Arm, Named, whose
 from llmdyno.tune.blame import is_suspect
 from llmdyno.tune.budgeted import Shared
-from llmdyno.tune.candidates import describe, same
+from llmdyno.tune.candidates import same
 from llmdyno.tune.combinations import Combination, combinations, least_trials
 from llmdyno.tune.combined_study import combined_document
 from llmdyno.tune.endings import is_tie, rank
@@ -295,7 +295,9 @@ class Combined:
             seen.append((arm, best))
             is_none = any(whose(one) == name for one in document["rejected"])
             if not is_none and misses_what_it_met(arm.runner.ledger, best):
-                self._whole.say(f"  {arm.of.name}, {describe(best.config)}: misses its SLOs.")
+                self._whole.say(
+                    f"  {arm.of.name}, {arm.runner.named(best.config)}: misses its SLOs."
+                )
                 rivals.begin()
             elif whose(document["best"]) == name:
                 return arm, best, False
@@ -329,7 +331,7 @@ class Combined:
         return alive and proof.examine(best)
 
     def _say_no_better(self, arm: Arm, config: Mapping[str, Value]) -> None:
-        self._whole.say(f"  {arm.of.name}, {describe(config)}: does not do better.")
+        self._whole.say(f"  {arm.of.name}, {arm.runner.named(config)}: does not do better.")
 
     def _contenders(self, arms: Sequence[Arm]) -> Iterator[tuple[Arm, Step]]:
         """Yield what did better than the first combination's baseline, best first."""
@@ -360,7 +362,7 @@ class Combined:
             if not runner.is_open(step):
                 return step
             number = step.contender
-        self._whole.say(f"Best of all: {arm.of.name}, {describe(config)}.")
+        self._whole.say(f"Best of all: {arm.of.name}, {arm.runner.named(config)}.")
         return runner.step("best", number, config, runner.whole_load(), contender=number)
 
     def _confirm(self, first: Arm, arm: Arm, best: Step) -> None:

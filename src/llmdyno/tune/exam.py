@@ -82,7 +82,7 @@ class Exam:
             self._runner.say(f"  {of_tasks(document)[0]}")
             return None
         names = ", ".join(self._runner.study.lm_eval)
-        self._runner.say(f"lm-eval: {describe(winner)} and the baseline answer {names}.")
+        self._runner.say(f"lm-eval: {self._runner.named(winner)} and the baseline answer {names}.")
         fault = after = None
         try:
             before = checked.in_one_place(self._baseline, self._runner, self._of_baseline)

@@ -73,7 +73,7 @@ class Gate:
             return True
         self._keep(config, document, refused=True)
         why = (sentences(document) or ["its answers could not be compared."])[0]
-        self._runner.say(f"  {describe(config)} may not win: {why}")
+        self._runner.say(f"  {self._runner.named(config)} may not win: {why}")
         return False
 
     def after_confirmation(self, winner: Mapping[str, Value]) -> ServerError | None:
@@ -140,7 +140,9 @@ class Gate:
         known = self._known(config)
         if known is not None:
             return known
-        self._runner.say(f"Quality: the answers of {describe(config)} beside the baseline's.")
+        self._runner.say(
+            f"Quality: the answers of {self._runner.named(config)} beside the baseline's."
+        )
         try:
             baseline = in_one_place(self._baseline, self._runner, self._of_baseline)
             document = judge(baseline, self._ask_other(config, baseline))

@@ -1,13 +1,10 @@
 """How a study stands between two steps, as the terminal and the dashboard tell it."""
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import msgspec
 
-from llmdyno.knobs import Value
 from llmdyno.results.wording import seconds, short
-from llmdyno.tune.candidates import describe
 from llmdyno.tune.entries import Step
 
 
@@ -16,7 +13,7 @@ class Outlook(msgspec.Struct, frozen=True, kw_only=True):
 
     number: int  # of the next trial, from 1
     trials: int  # that there are to be
-    config: Mapping[str, Value]  # of the next trial
+    config: str  # of the next trial, in words
     why: str  # it is tried, in words; empty: the search does not say
     best: Step | None  # the best so far, which may be the baseline; None: nothing has a value
     times: float | None  # its value, divided by the baseline's; None: there is none
@@ -56,7 +53,7 @@ def sentences(outlook: Outlook, now: datetime) -> list[str]:
         stands.append(_end(outlook.left_s, now))
     why = f" ({outlook.why})" if outlook.why else ""
     where = f" on {outlook.where}" if outlook.where else ""
-    comes = f"next, {outlook.number} of {outlook.trials}{where}: {describe(outlook.config)}{why}"
+    comes = f"next, {outlook.number} of {outlook.trials}{where}: {outlook.config}{why}"
     return ["; ".join(stands), comes] if stands else [comes]
 
 

@@ -10,7 +10,7 @@ from llmdyno.results.lost import loses
 from llmdyno.results.stats import Spread
 from llmdyno.results.wording import short
 from llmdyno.tune.ablation import Ablation
-from llmdyno.tune.candidates import describe, same
+from llmdyno.tune.candidates import same
 from llmdyno.tune.endings import rank
 from llmdyno.tune.entries import Event, Step
 from llmdyno.tune.gate import Gate
@@ -91,7 +91,7 @@ class Proof:
         if not why:
             return False
         ledger.append(Event(kind="alone", why=why, contender=best.contender))
-        self._runner.say(f"  {describe(best.config)} {why}.")
+        self._runner.say(f"  {self._runner.named(best.config)} {why}.")
         return True
 
     def _behind(self, best: Step, baseline: Step) -> str:
@@ -240,7 +240,7 @@ class Proof:
         if fault is None:
             return True
         runner = self._runner
-        runner.say(f"  {describe(best.config)} is started again to see whether it still works.")
+        runner.say(f"  {runner.named(best.config)} is started again to see whether it still works.")
         number = runner.ledger.next_check
         step = runner.step("check", number, best.config, runner.trial_load())
         if step.state == "measured":

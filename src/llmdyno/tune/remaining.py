@@ -40,7 +40,7 @@ def outlook(runner: Runner, number: int, config: Mapping[str, Value], why: str) 
         number=number + 1,
         # One that cannot work is none of those that were asked for.
         trials=runner.study.trials + _not_started(runner),
-        config=config,
+        config=runner.named(config),
         why=why,
         best=best,
         times=times,

@@ -18,7 +18,7 @@ from llmdyno.serve.stack import Stack
 from llmdyno.spec import Load
 from llmdyno.tune import blame, going_on
 from llmdyno.tune.budgeted import Budgeted
-from llmdyno.tune.candidates import describe, same
+from llmdyno.tune.candidates import same, told
 from llmdyno.tune.entries import Began, Event, Phase, Step, key, label
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.measure import Measurement, measure, unstopped
@@ -225,6 +225,10 @@ class Runner(Budgeted):
         self.say("The machine had failed; the baseline is started to see whether it works now.")
         self.step("check", self.ledger.next_check, self.study.baseline, self.trial_load())
 
+    def named(self, config: Mapping[str, Value]) -> str:
+        """Return what a config is called in a line: what it sets otherwise than the baseline."""
+        return told(config, self.study.baseline)
+
     def _judge(self, step: Step) -> bool:
         """Find whose fault it is that a config has failed twice that had worked.
 
@@ -234,7 +238,7 @@ class Runner(Budgeted):
         is_baseline = same(step.config, self.study.baseline, self.stack.knobs)
         if not is_baseline and step.failure_class not in blame.MACHINES:
             return self.check_machine()
-        why = f"{describe(step.config)} has worked, and failed twice in a row now"
+        why = f"{self.named(step.config)} has worked, and failed twice in a row now"
         raise blame.stopped(self.ledger, f"{why} {blame.said(step)}", step)
 
     def _measured(
@@ -308,8 +312,8 @@ class Runner(Budgeted):
             **beside,
         )
         self.ledger.append(step)
-        told = account(self.study, step, describe(config))
+        came = account(self.study, step, self.named(config))
         where = f" on {step.device}" if step.device else ""
-        self._narrator.notify(f"  {label(phase, number)}{where}: {told}")
+        self._narrator.notify(f"  {label(phase, number)}{where}: {came}")
         self._narrator.observe(self.ledger)
         return step

@@ -259,7 +259,7 @@ class Tuner:
             seen.append(best)
             is_none = any(one["config"] == best.config for one in document["rejected"])
             if not is_none and misses_what_it_met(runner.ledger, best):
-                runner.say(f"  {describe(best.config)} misses the SLOs that it had met.")
+                runner.say(f"  {runner.named(best.config)} misses the SLOs that it had met.")
                 rivals.begin()
             elif document["best"]["config"] == best.config:
                 return best, False
@@ -273,7 +273,9 @@ class Tuner:
 
     def _say_why_not(self, best: Step, document: Mapping[str, Any]) -> None:
         whys = [one["why"] for one in document["rejected"] if one["config"] == best.config]
-        self._runner.say(f"  {describe(best.config)} {(whys or ['does not do better'])[0]}.")
+        self._runner.say(
+            f"  {self._runner.named(best.config)} {(whys or ['does not do better'])[0]}."
+        )
 
     def _document(self) -> dict[str, Any]:
         """Return study.json as it stands."""
