@@ -10,18 +10,19 @@ what the user named first, what runs today. `rounds` says how the trials are sha
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from llmdyno import store
-from llmdyno.errors import ServerError, UsageError
+from llmdyno.errors import ServerError, StorageError, UsageError
 from llmdyno.knobs import Value
 from llmdyno.store import STACKS
 from llmdyno.tune import going_on
 from llmdyno.tune.ablation import Ablation, died
+from llmdyno.tune.arm import Arm
 from llmdyno.tune.blame import is_suspect
 from llmdyno.tune.budgeted import Shared
 from llmdyno.tune.candidates import describe, same
@@ -31,6 +32,7 @@ from llmdyno.tune.endings import is_tie, rank
 from llmdyno.tune.entries import Event, Step
 from llmdyno.tune.folder import write_study
 from llmdyno.tune.gate import Across, Gate
+from llmdyno.tune.hosts import Hosts
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.narrator import Narrator
 from llmdyno.tune.neighbours import Presence
@@ -41,61 +43,7 @@ from llmdyno.tune.rounds import rounds_of, shares, survivors
 from llmdyno.tune.runner import Runner
 from llmdyno.tune.spec import Study
 from llmdyno.tune.tuner import Tuner
-
-
-class _Arm:
-    """A combination that can work, and the study of it alone."""
-
-    def __init__(
-        self, of: Combination, study: Study, folder: Path, narrator: Narrator, *, elsewhere: bool
-    ) -> None:
-        self.of = of
-        self.folder = folder
-        self.given = 0  # trials, in the rounds so far
-        self._asked = study
-        self._narrator = narrator
-        self._elsewhere = elsewhere
-        self.tuner = self._made(study.trials)
-
-    def _made(self, trials: int) -> Tuner:
-        """Return the tuner for so many trials; never for fewer than its candidates and its past."""
-        ledger = Ledger(self.folder)
-        had = ledger.spec.trials if ledger.began is not None else 1
-        trials = max(trials, had, len(self._asked.candidates))
-        study = msgspec.structs.replace(self._asked, trials=trials)
-        try:
-            return Tuner(study, self.folder, self._narrator, elsewhere=self._elsewhere)
-        except UsageError as error:
-            raise UsageError(f"{self.of.name}: {error}") from None
-
-    def begin(self, presence: Presence, trials: int = 1) -> None:
-        """Go on in its folder, towards so many trials."""
-        self.tuner = self._made(trials)
-        self.runner.begin(presence, elsewhere=self._elsewhere)
-
-    @property
-    def runner(self) -> Runner:
-        return self.tuner.runner
-
-    def started(self) -> int:
-        """Return how many of the trials given to it were started."""
-        return len(self._trials())
-
-    def standing(self) -> tuple[bool, float]:
-        """Return how good its best config is, by its reference and the trials given to it."""
-        reference = valued_reference_of(self.runner.ledger)
-        measured = [s for s in self._trials() if s.state == "measured" and s.value is not None]
-        return max(rank(self._asked, step) for step in (*measured, reference) if step is not None)
-
-    def never_had_one(self) -> bool:
-        """Tell whether no baseline of it was ever measured; one whose run is gone was."""
-        ledger = self.runner.ledger
-        voided = any(s.phase == "baseline" and s.state == "measured" for s in ledger.voided)
-        return valued_reference_of(ledger) is None and not voided
-
-    def _trials(self) -> list[Step]:
-        trials = self.runner.ledger.of("trial")
-        return [step for step in trials if step.state != "predicted-infeasible"][: self.given]
+from llmdyno.tune.where import are_hosts, are_left, check_hosts
 
 
 class Combined:
@@ -106,6 +54,8 @@ class Combined:
         folder: of the study; one that was stopped is resumed.
         narrator: gets the lines for people.
         elsewhere: whether a study may go on with another engine's version, driver or machine.
+        here: whether the study runs: a plan of it may lack what that needs.
+        hosts: where its trials run; None: on this machine.
 
     Raises:
         UsageError: no combination can work, or the study cannot be run as it is.
@@ -113,20 +63,43 @@ class Combined:
     """
 
     def __init__(
-        self, study: Study, folder: Path, narrator: Narrator, *, elsewhere: bool = False
+        self,
+        study: Study,
+        folder: Path,
+        narrator: Narrator,
+        *,
+        elsewhere: bool = False,
+        here: bool = True,
+        hosts: Hosts | None = None,
     ) -> None:
         self._study = study
         self._folder = folder
         self._elsewhere = elsewhere
         found = combinations(study)
         self._left = [one for one in found if one.study is None]
+        works = [one for one in found if one.study is not None]
+        self._hosts = hosts
+        self._over_hosts = hosts is not None or are_hosts(Ledger(folder))
+        # Whether trials are to come; over hosts it is not tried otherwise, as none may be there.
+        self._searches = not self._over_hosts or are_left(study, folder, works)
+        _check_lanes(study, over_hosts=self._over_hosts)
+        check_hosts(Ledger(folder), hosts, left=here and self._searches)
         self._arms = [
-            _Arm(one, one.study, folder / STACKS / one.folder, narrator, elsewhere=elsewhere)
-            for one in found
+            Arm(
+                one,
+                one.study,
+                folder / STACKS / one.folder,
+                narrator,
+                elsewhere=elsewhere,
+                hosts=None if hosts is None else hosts.part(one.folder),
+            )
+            for one in works
             if one.study is not None
         ]
         self._whole = Runner(study, folder, self._arms[0].tuner.stack, narrator)
-        self._budget = Shared(study, lambda: [arm.runner for arm in self._arms])
+        self._budget = Shared(
+            study, lambda: [arm.runner for arm in self._arms], by_clock=hosts is not None
+        )
 
     @property
     def tuners(self) -> list[Tuner]:
@@ -161,12 +134,14 @@ class Combined:
             for arm in self._arms:
                 store.make_folder(arm.folder)
                 held.enter_context(store.hold(arm.folder))
-            self._whole.begin(presence, elsewhere=self._elsewhere)
+            self._whole.begin(presence, elsewhere=self._elsewhere, hosts=self._over_hosts)
             for arm in self._arms:
                 arm.begin(presence)
+            self._budget.begin()
             begins()
             self._move_together()
             self._leave_out()
+            self._open_hosts()
             try:
                 arms = self._measured_baselines()
                 while self._searches_and_proves(arms, presence):
@@ -174,24 +149,41 @@ class Combined:
                 for arm in arms:
                     arm.runner.see_that_it_is_mended()
             finally:
+                if self._hosts is not None:
+                    with suppress(StorageError):  # its own sentence is on its way, or no matter
+                        self._hosts.close()
                 self._whole.ledger.see_that_it_is_there()
                 document, stack = combined_document(self._folder, Ledger(self._folder))
                 document = write_study(self._folder, document, stack)
         return document
 
-    def _searches_and_proves(self, arms: Sequence[_Arm], presence: Presence) -> bool:
-        """Measure what is left; tell whether trials are to be measured again after that."""
+    def _open_hosts(self) -> None:
+        if self._hosts is not None:
+            parts = [arm.ledger for arm in self._arms]
+            ledger, say = self._whole.ledger, self._whole.say
+            self._hosts.open(self._folder, ledger, say, invites=self._searches, parts=parts)
+
+    def _searches_and_proves(self, arms: Sequence[Arm], presence: Presence) -> bool:
+        """Measure what is left; tell whether trials are to be measured again after that.
+
+        Hosts have left before the proof: what is to be measured again over them is open until the
+        study goes on.
+        """
         for arm in arms:
             arm.given = 0
-            if is_suspect(arm.runner.ledger):  # it was stopped before that was looked into
+            # It was stopped before that was looked into.
+            if not self._over_hosts and is_suspect(arm.ledger):
                 arm.runner.check_machine()
-        self._share_trials(arms, presence)
+        if self._searches:
+            self._share_trials(arms, presence)
+        if self._hosts is not None:
+            self._hosts.release()
         mended = self._mended()
         self._prove(arms)
-        return self._mended() > mended
+        return not self._over_hosts and self._mended() > mended
 
     def _mended(self) -> int:
-        return sum(arm.runner.ledger.mended for arm in self._arms)
+        return sum(arm.ledger.mended for arm in self._arms)
 
     def _move_together(self) -> None:
         """Let all combinations be in one place: pairs are of runs in the same one."""
@@ -210,13 +202,13 @@ class Combined:
             if one.folder not in known:
                 self._whole.ledger.append(Event(kind="left", why=str(one.why), stack=one.folder))
 
-    def _measured_baselines(self) -> list[_Arm]:
+    def _measured_baselines(self) -> list[Arm]:
         """Measure every combination's baseline; return those that have one, in their order.
 
         Raises:
             ServerError: none has one, or the machine is broken.
         """
-        proven = any(arm.runner.ledger.of("best") for arm in self._arms)
+        proven = not self._searches or any(arm.ledger.of("best") for arm in self._arms)
         without = [arm for arm in self._arms if arm.never_had_one()] if proven else []
         if len(without) == len(self._arms):  # of a ledger that was mended by hand
             without = []
@@ -224,11 +216,18 @@ class Combined:
         for arm in self._arms:
             if arm in without:
                 continue  # the pairs have begun without it
+            if not self._searches and valued_reference_of(arm.ledger) is not None:
+                found.append(arm)  # no host may be there any more
+                continue
             self._whole.say(f"{arm.of.name}:")
+            if self._hosts is not None:
+                self._budget.for_proof(arm.runner)  # it ends the waiting for hosts
             try:
-                arm.tuner.measure_baseline()
+                with arm.at_work():
+                    arm.leave_out_bad(self._arms)
+                    arm.tuner.measure_baseline()
             except ServerError as error:
-                if arm.runner.ledger.stopped is not None:
+                if arm.ledger.stopped is not None:
                     raise
                 faults.append(error)
                 self._whole.say(f"  Left out: {error}")
@@ -240,9 +239,9 @@ class Combined:
 
     # How the trials are shared.
 
-    def _share_trials(self, arms: Sequence[_Arm], presence: Presence) -> None:
+    def _share_trials(self, arms: Sequence[Arm], presence: Presence) -> None:
         """Give the trials in rounds; after each the better half goes on."""
-        alive = [arm for arm in arms if arm.of.searches]
+        alive = [arm for arm in arms if arm.of.searches and arm.is_measured_in_trials]
         rounds = rounds_of(len(alive))
         for number in range(rounds if alive else 0):
             if self._whole.enough():
@@ -257,13 +256,13 @@ class Combined:
             for place, (arm, more) in enumerate(zip(alive, given, strict=True)):
                 until = (number + (place + 1) / len(alive)) / rounds
                 self._try(arm, arm.started() + more, until, presence)
-            alive = sorted(alive, key=_Arm.standing, reverse=True)[: survivors(len(alive))]
+            alive = sorted(alive, key=Arm.standing, reverse=True)[: survivors(len(alive))]
         short = sum(arm.started() for arm in arms) < self._study.trials
         if short:
             self._whole.ended(self._why_short(arms, alive))
 
     def _why_short(
-        self, arms: Sequence[_Arm], alive: Sequence[_Arm]
+        self, arms: Sequence[Arm], alive: Sequence[Arm]
     ) -> Literal["budget", "space", "patience", "hand"]:
         """Return why fewer trials were made than were asked for.
 
@@ -271,14 +270,14 @@ class Combined:
             arms: the combinations.
             alive: those that have come through all rounds.
         """
-        found = {arm.runner.ledger.last_end.why for arm in arms if arm.runner.ledger.last_end}
+        found = {arm.ledger.last_end.why for arm in arms if arm.ledger.last_end}
         if self._whole.enough():
             return "hand"
-        if self._budget.over() or any(arm.runner.ledger.ended("budget") for arm in alive):
+        if self._budget.over() or any(arm.ledger.ended("budget") for arm in alive or arms):
             return "budget"
         return "patience" if "patience" in found else "space"
 
-    def _try(self, arm: _Arm, trials: int, until: float, presence: Presence) -> None:
+    def _try(self, arm: Arm, trials: int, until: float, presence: Presence) -> None:
         """Give a combination trials up to a number, while this share of the budget is not spent."""
         before, arm.given = arm.given, trials
         if trials <= before or arm.started() >= trials or self._whole.enough():
@@ -286,11 +285,15 @@ class Combined:
         self._whole.say(f"{arm.of.name}:")
         arm.begin(presence, trials)
         self._budget.for_trials(arm.runner, until)
-        arm.tuner.search()
+        with arm.at_work():
+            arm.leave_out_bad(self._arms)
+            arm.tuner.recall_baseline()
+            if arm.hosts is None or not arm.hosts.nobody_can:
+                arm.tuner.search()
 
     # What decides.
 
-    def _prove(self, arms: Sequence[_Arm]) -> None:
+    def _prove(self, arms: Sequence[Arm]) -> None:
         """Confirm the best config of all; if it dies or is worse, the next best."""
         first = arms[0]
         self._move_together()  # an engine may have been replaced while trials ran
@@ -310,7 +313,7 @@ class Combined:
             proof = Proof(arm.runner, gate)
             if self._stands(arm, best) and proof.compare_answers(best):
                 proof.ablate(arm.runner.study.baseline, best, one_stack=arm is first)
-                alive = died(arm.runner.ledger, best, arm.runner.stack.knobs) is None
+                alive = died(arm.ledger, best, arm.runner.stack.knobs) is None
                 if alive and proof.examine(best):
                     return
             self._whole.say(f"  {arm.of.name}, {describe(config)}: does not do better.")
@@ -322,27 +325,27 @@ class Combined:
         if document["outcome"]["state"] == "unfinished":  # the gate has let none of them win
             self._whole.settle()
 
-    def _stands(self, arm: _Arm, best: Step) -> bool:
+    def _stands(self, arm: Arm, best: Step) -> bool:
         """Tell whether a config is the best of all, by its confirmation."""
         document, _ = combined_document(self._folder, Ledger(self._folder))
         standing = document["best"]
         found = (standing["config"], standing["engine"], standing["front"])
         return bool(found == (best.config, arm.of.engine, arm.of.front))
 
-    def _is_tie(self, arm: _Arm, best: Step) -> bool:
+    def _is_tie(self, arm: Arm, best: Step) -> bool:
         """Tell whether a config is shown to be equal to the first combination's baseline."""
         document, _ = combined_document(self._folder, Ledger(self._folder))
         seen = msgspec.structs.replace(best, engine=arm.of.engine, front=arm.of.front)
         return is_tie(document, seen)
 
-    def _contenders(self, arms: Sequence[_Arm]) -> Iterator[tuple[_Arm, dict[str, Value]]]:
+    def _contenders(self, arms: Sequence[Arm]) -> Iterator[tuple[Arm, dict[str, Value]]]:
         """Yield what did better than the first combination's baseline, best first."""
         first = valued_reference_of(arms[0].runner.ledger)
         assert first is not None
         found = []
         for arm in arms:
-            own = valued_reference_of(arm.runner.ledger)
-            for step in (own, *arm.runner.ledger.of("trial")):
+            own = valued_reference_of(arm.ledger)
+            for step in (own, *arm.ledger.of("trial")):
                 if step is None or step.state != "measured" or step.value is None:
                     continue
                 is_first = arm is arms[0] and same(
@@ -353,7 +356,7 @@ class Combined:
         for _, arm, config in sorted(found, key=lambda one: one[0], reverse=True):
             yield arm, config
 
-    def _in_full(self, arm: _Arm, config: dict[str, Value]) -> Step:
+    def _in_full(self, arm: Arm, config: dict[str, Value]) -> Step:
         """Measure a would-be winner at every level, unless its ledger has it."""
         runner = arm.runner
         # One row of would-be winners over all combinations.
@@ -367,10 +370,24 @@ class Combined:
         self._whole.say(f"Best of all: {arm.of.name}, {describe(config)}.")
         return runner.step("best", number, config, runner.whole_load(), contender=number)
 
-    def _confirm(self, first: _Arm, arm: _Arm, best: Step) -> None:
+    def _confirm(self, first: Arm, arm: Arm, best: Step) -> None:
         """Measure the first baseline and the winner in turn, on fresh servers."""
         before = Side(first.runner, first.runner.study.baseline)
         after = Side(arm.runner, best.config)
         heading = f"Confirmation against {first.of.name}"
         ablation = Ablation(arm.runner, arm.runner.study.baseline, best, one_stack=arm is first)
         Confirmation(before, after, best.contender).run(heading, ablation.left_s)
+
+
+def _check_lanes(study: Study, *, over_hosts: bool) -> None:
+    """Refuse several trials at once on one machine.
+
+    Raises:
+        UsageError: they are asked for.
+    """
+    if study.parallel > 1 and not over_hosts:
+        raise UsageError(
+            f"--parallel {study.parallel}: a study over several engines or fronts has one trial at"
+            " a time on one machine; leave it out, or run its trials over so many hosts with"
+            " --store."
+        )
