@@ -123,7 +123,8 @@ def test_what_another_engine_gives_is_not_told_of_a_setting(
 ) -> None:
     measured(bench := Bench({"timed.engine": 40, "faulty.engine": 20}))
 
-    document = Combined(spec(), tmp_path / "s", unheard()).run()
+    wanted = msgspec.structs.replace(spec(), candidates=({"itl_ms": 5},))
+    document = Combined(wanted, tmp_path / "s", unheard()).run()
 
     # The engine made it twice as fast, its one setting 20/18; each has runs of its own.
     assert document["confirmation"]["ratio"]["token_rate"]["mean"] == pytest.approx(2.2, rel=0.05)
@@ -450,7 +451,7 @@ def test_another_engine_that_is_equal_leaves_the_first_one(
 
     measured(bench := Lucky({}))
 
-    document = Combined(spec(), tmp_path / "s", unheard()).run()
+    document = Combined(spec(search="itl_ms"), tmp_path / "s", unheard()).run()
 
     assert document["confirmation"]["shown_equal"] is True
     assert document["confirmation"]["engine"] == "faulty.engine"

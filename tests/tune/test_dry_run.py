@@ -15,8 +15,10 @@ from llmdyno.search.space import Space
 from llmdyno.terminal.dry_run import show_dry_run
 from llmdyno.tune.budget import UNKNOWN_START_S
 from llmdyno.tune.combined import Combined
+from llmdyno.tune.database import Database
 from llmdyno.tune.dry_run import dry_run
 from llmdyno.tune.folder import stack_of
+from llmdyno.tune.hosts import Hosts
 from llmdyno.tune.search import space
 from llmdyno.tune.spec import Study
 from llmdyno.tune.tuner import Tuner
@@ -316,6 +318,34 @@ def test_lanes_are_shown_and_divide_the_time(monkeypatch: pytest.MonkeyPatch) ->
     assert one["budget"]["trials"] < four["budget"]["trials"] == 10
     said = " ".join(shown(four).split())
     assert "Trials run 4 at once, on cores 0-1, cores 2-3, cores 4-5, cores 6-7;" in said
+
+
+def test_a_study_over_engines_on_hosts_has_the_baseline_of_each_on_every_host() -> None:
+    pytest.importorskip("psycopg")
+
+    def over(count: int, **given: Any) -> dict[str, Any]:
+        wanted = asked(engine="timed.engine,faulty.engine", parallel=count, **given)
+        # Nobody is there, and nobody is asked.
+        hosts = Hosts(Database("postgresql+psycopg://me@nowhere.invalid/team"), count)
+        return dry_run(wanted, Combined(wanted, Path("s"), unheard(), here=False, hosts=hosts))
+
+    document = over(4)
+    phases = {one["phase"]: one for one in document["phases"]}
+    one = {
+        one["phase"]: one for one in planned(asked(engine="timed.engine,faulty.engine"))["phases"]
+    }
+
+    assert document["lanes"] == ["host 1", "host 2", "host 3", "host 4"]
+    assert phases["reference"]["runs"] == 2 * 4
+    assert phases["reference"]["minutes"] == one["reference"]["minutes"]  # all hosts at once
+    # Ten trials: three and two, which are a wave each; then five of the better one, in two waves.
+    assert phases["trials"]["runs"] == 10
+    assert phases["trials"]["minutes"] == pytest.approx(one["trials"]["minutes"] * 4 / 10, abs=0.1)
+    assert "4 at once, of one combination at a time" in phases["trials"]["what"]
+    assert over(4, trials=2)["phases"][2]["minutes"] == pytest.approx(
+        2 * one["trials"]["minutes"] / 10, abs=0.1
+    )
+    assert "Trials run 4 at once, on host 1, host 2, host 3, host 4;" in shown(document)
 
 
 def test_more_lanes_than_the_machine_has_are_refused_before_a_plan(

@@ -9,9 +9,11 @@ from llmdyno import store
 from llmdyno.errors import ServerError, UsageError
 from llmdyno.report import setup
 from llmdyno.serve.stack import Stack
+from llmdyno.tune.combined import Combined
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.narrator import Narrator
 from llmdyno.tune.tuner import Tuner
+from studies import unheard
 from study_lab import LaneLab, Start, fast, flat
 
 LANES = {"cores 0-3", "cores 4-7"}
@@ -303,8 +305,9 @@ def test_it_goes_on_with_more_trials_in_the_same_lanes(lab: LaneLab) -> None:
 def test_several_engines_or_none_at_once_are_refused_in_a_sentence(lab: LaneLab) -> None:
     with pytest.raises(UsageError, match="--parallel 0: must be at least 1"):
         lab.study(parallel=0)
-    with pytest.raises(UsageError, match="several engines or fronts has one trial at a time"):
-        lab.study(engine="vllm,sglang")
+    several = lab.study(engine="timed.engine,faulty.engine")
+    with pytest.raises(UsageError, match="has one trial at a time on one machine; leave it out"):
+        Combined(several, lab.folder, unheard())
     with pytest.raises(UsageError, match="--parallel 9: takes 9 CPU cores, 1 for each trial"):
         lab.run(fast, lab.study(parallel=9))
     assert not lab.folder.exists()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmdyno.tune.rounds import rounds_of, shares, survivors
+from llmdyno.tune.rounds import rounds_of, shares, survivors, waves
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,19 @@ def test_every_trial_is_given_and_the_best_has_most(combinations: int, trials: i
 def test_a_combination_has_all_its_candidates() -> None:
     assert shares(12, 3, [1, 5, 1]) == [1, 5, 1]
     assert shares(12, 1, [1, 5, 1]) == [4, 5, 3]
+
+
+@pytest.mark.parametrize(
+    ("trials", "least", "at_once", "time"),
+    [
+        (10, [1, 1], 1, 10),  # one at a time: each takes its own
+        (10, [1, 1], 4, 4),  # 3 and 2, then 5
+        (8, [1, 1], 100, 3),  # each turn takes a trial's time, however many hosts there are
+        (6, [1, 1, 1], 2, 6),  # one each, one for two of them, the last for one
+        (4, [], 4, 0),
+    ],
+)
+def test_a_turn_takes_as_long_as_its_slowest_trial(
+    trials: int, least: list[int], at_once: int, time: int
+) -> None:
+    assert waves(trials, least, at_once) == time

@@ -36,6 +36,8 @@ def database(server: postgresql.Server) -> Iterator[Database]:
 def team(database: Database, request: pytest.FixtureRequest) -> Iterator[Team]:
     found = Team(database, request.node.name)
     found.open("a study", LEASE_S)
+    found.set_state("trials")
+    found.admit(range(1, 10))
     yield found
     database.ask("DELETE FROM dyno_studies")
 
@@ -224,7 +226,7 @@ def test_tables_of_the_first_version_get_what_they_lack(server: postgresql.Serve
     own = Database(server.url)
     own.make_tables()
     own.ask("DELETE FROM dyno_studies")
-    own.ask("ALTER TABLE dyno_studies DROP COLUMN llmdyno")
+    own.ask("ALTER TABLE dyno_studies DROP COLUMN llmdyno, DROP COLUMN whole")
     own.ask(
         "INSERT INTO dyno_studies (study, name, version, state, lease_s)"
         " VALUES ('old', 'old', 1, 'stopped', 1)"
@@ -266,6 +268,60 @@ def test_a_host_has_its_number_again_and_its_name_alone(team: Team, database: Da
     team.refuse(1, "it is slow")
     assert team.hosts() == []
     assert team.beat(1, "s3")["refused"] == "it is slow"
+
+
+def test_a_trial_is_for_hosts_that_have_a_place_and_a_check_for_whom_it_names(team: Team) -> None:
+    first, second = joined(team, "a", "s1"), joined(team, "b", "s2")
+    team.admit([second])
+    trial = team.post(posted(0), host=None, tries_max=2)
+    check = team.post(posted(1), host=first, tries_max=1)
+
+    leased = team.lease(first, "s1")
+    assert leased is not None
+    assert leased.id == check  # not the trial, which was there before
+    assert team.lease(first, "s1") is None
+    other = team.lease(second, "s2")
+    assert other is not None
+    assert other.id == trial
+
+
+def test_a_combination_has_its_turn_and_a_host_may_lack_it(team: Team, database: Database) -> None:
+    parts = [Team(database, f"{team.study}-{name}", team.study) for name in "ab"]
+    for part in parts:
+        part.open("a part", LEASE_S)
+        part.admit([1, 2])
+        part.post(posted(0), host=None, tries_max=2)
+    lacks = {parts[1].study: "it has no b."}
+    whole = team.join(name="a", boot="x", gpus=0, sitting="s1")
+    lacking = team.join(name="b", boot="y", gpus=0, sitting="s2", lacks=lacks)
+    assert (whole, lacking) == (1, 2)
+    assert [row["study"] for row in team.parts()] == [part.study for part in parts]
+    assert [row["study"] for row in studies_at_work(database)] == [team.study]
+    assert [[row["lacks"] for row in part.hosts()] for part in parts] == [
+        [None, None],
+        [None, "it has no b."],
+    ]
+    assert team.lease(1, "s1") is None  # it is nobody's turn
+
+    parts[1].set_state("trials")
+
+    assert team.lease(2, "s2") is None
+    leased = team.lease(1, "s1")
+    assert leased is not None
+    assert leased.study == parts[1].study
+    parts[1].set_state("waits")
+    assert parts[1].renew(leased.id, "s1")  # what it has goes on
+    assert parts[1].deliver(leased.id, "s1", run="r", came="{}", files={})
+    parts[1].lack(1, parts[1].study, "it was replaced.")
+    assert [row["lacks"] for row in parts[1].hosts()] == ["it was replaced.", "it has no b."]
+    team.join(name="a", boot="x", gpus=0, sitting="s1")  # it is mended, and comes again
+    assert [row["lacks"] for row in parts[1].hosts()] == [None, "it has no b."]
+    for_lacking = parts[1].post(posted(1), host=2, tries_max=1)
+    assert parts[1].look([for_lacking])[for_lacking]["state"] == "lost"
+    team.close("over")
+    assert [row["state"] for row in database.ask("SELECT state FROM dyno_studies")] == ["over"] * 3
+    database.ask("DELETE FROM dyno_studies WHERE study = :s", s=team.study)
+    assert database.ask("SELECT study FROM dyno_studies") == []  # its combinations go with it
 
 
 def test_lines_of_the_ledger_are_written_once(team: Team) -> None:
@@ -356,6 +412,7 @@ def test_of_several_studies_a_worker_wants_to_know_which(
 ) -> None:
     other = Team(database, f"{team.study}-2")
     other.open("a study", LEASE_S)
+    other.set_state("trials")
     for asked in ("", "a study"):
         with pytest.raises(UsageError, match="--study: several are at work, a study") as at:
             work(database, tmp_path, study=asked, name="w", say=lambda _: None)
@@ -368,5 +425,5 @@ def test_a_study_of_another_version_is_refused(
     team: Team, database: Database, tmp_path: Path
 ) -> None:
     database.ask("UPDATE dyno_studies SET version = 99 WHERE study = :s", s=team.study)
-    with pytest.raises(UsageError, match="has rows of version 99; this llmdyno has version 2"):
+    with pytest.raises(UsageError, match="has rows of version 99; this llmdyno has version 3"):
         work(database, tmp_path, study=team.study, name="w", say=lambda _: None)

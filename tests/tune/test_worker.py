@@ -19,15 +19,16 @@ from llmdyno.tune.entries import Began
 from llmdyno.tune.hosts import Hosts
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.spec import Study
-from studies import MARK, environment, servers_left, wait_until
+from studies import MARK, TESTS, environment, servers_left, wait_until
 
-PATIENCE_S = 250.0  # only a test that fails waits so long
-pytestmark = pytest.mark.timeout(900)
+PATIENCE_S = 600.0  # only a test that fails waits so long
+pytestmark = pytest.mark.timeout(1500)
 ASKED = (
     *("tune", "--engine", "timed.engine", "--model", "m", "-c", "2", "--ramp", "100ms"),
     *("--duration", "1s", "--trial-duration", "800ms", "--interval", "200ms", "--osl", "10"),
     *("--pairs", "2", "--warmup", "0s", "--no-quality", "--search", "itl_ms"),
 )
+ENGINES = ("--engine", "timed.engine,faulty.engine", "--search", "itl_ms")
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +232,90 @@ def test_an_engine_that_is_replaced_on_a_host_measures_nothing_more(team: Team) 
     assert {trial["state"] for trial in team.document()["trials"]} == {"measured"}
 
 
+def test_workers_follow_a_study_over_engines_until_it_is_over(team: Team, tmp_path: Path) -> None:
+    """One has another version of the second engine; one comes late."""
+    lead = team.lead(*ENGINES, "--trials", "6", FAULTY_VERSION="1.0")
+    first = team.worker("gpu-a", FAULTY_VERSION="1.0")
+    second = team.worker("gpu-b", FAULTY_VERSION="2.0")
+    wait_until(lambda: "Round 1 of 2" in team.said("lead"), timeout_s=PATIENCE_S)
+    late = team.worker("gpu-late", FAULTY_VERSION="1.0")
+
+    assert lead.wait(PATIENCE_S) == 0, team.said("lead")
+    assert (first.wait(PATIENCE_S), second.wait(PATIENCE_S)) == (0, 0), team.said("gpu-b")
+    assert late.wait(PATIENCE_S) == 3
+    assert "the lead takes no work from it: the study has its hosts" in team.said("gpu-late")
+    has_it, lacks_it = _host_of(team, "gpu-a"), _host_of(team, "gpu-b")
+    document = team.document()
+    timed, faulty = document["combinations"]
+    assert timed["lanes"] == {"devices": ["host 1", "host 2"], "left_out": []}
+    why = "it has faulty.engine 2.0, the lead 1.0."
+    assert faulty["lanes"] == {"devices": [has_it], "left_out": [{"device": lacks_it, "why": why}]}
+    assert f"  ! {lacks_it}: {why} It is left out of this combination." in team.said("lead")
+    assert "! faulty.engine behind native is not measured here: " in team.said("gpu-b")
+    by = {one["device"] for one in document["trials"] if one["engine"] == "faulty.engine"}
+    assert by == {has_it}
+    assert {trial["state"] for trial in document["trials"]} == {"measured"}
+    assert len(document["trials"]) == 6
+    assert document["best"]["engine"] == "faulty.engine"
+    assert document["confirmation"]["verdict"] == "better"
+    for trial in document["trials"]:
+        assert (team.study / trial["run"] / "journal.jsonl").stat().st_size > 0
+    everything = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+    assert b"a-secret" not in everything
+
+
+def test_a_worker_that_cannot_import_an_engine_measures_the_others(
+    team: Team, tmp_path: Path
+) -> None:
+    only = tmp_path / "only"
+    only.mkdir()
+    (only / "timed").symlink_to(Path(TESTS) / "timed")
+    lead = team.lead(*ENGINES, "--trials", "4")
+    first, second = team.worker("gpu-a"), team.worker("gpu-b", PYTHONPATH=str(only))
+
+    assert lead.wait(PATIENCE_S) == 0, team.said("lead")
+    assert (first.wait(PATIENCE_S), second.wait(PATIENCE_S)) == (0, 0), team.said("gpu-b")
+    _, faulty = team.document()["combinations"]
+    (out,) = faulty["lanes"]["left_out"]
+    assert out["device"] == _host_of(team, "gpu-b")
+    assert "faulty.engine" in out["why"]
+    assert "Traceback" not in team.said("gpu-b")
+
+
+def test_a_worker_and_a_lead_are_killed_between_rounds_and_come_again(team: Team) -> None:
+    asked = (*ENGINES, "--trials", "8", "--trial-duration", "1500ms")
+    lead = team.lead(*asked)
+    workers = {name: team.worker(name) for name in ("gpu-a", "gpu-b")}
+    wait_until(lambda: "Round 2 of 2" in team.said("lead"), timeout_s=PATIENCE_S)
+    for process in (lead, workers["gpu-b"]):
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    before = _parts(team)
+    number = _host_of(team, "gpu-b")
+    again = team.start("again", "tune", "--resume", "s", "--store", team.server.url)
+    second = team.start("gpu-b2", "worker", "--store", team.server.url, "--name", "gpu-b")
+
+    assert again.wait(PATIENCE_S) == 0, team.said("again")
+    assert (workers["gpu-a"].wait(PATIENCE_S), second.wait(PATIENCE_S)) == (0, 0)
+    assert _host_of(team, "gpu-b2") == number
+    after = _parts(team)
+    for name, steps in before.items():  # nothing that was measured is lost or measured again
+        assert after[name][: len(steps)] == steps
+    document = team.document()
+    assert len(document["trials"]) == 8
+    assert {trial["state"] for trial in document["trials"]} == {"measured"}
+    assert {trial["device"] for trial in document["trials"]} <= {"host 1", "host 2"}
+    assert document["best"]["engine"] == "faulty.engine"
+
+
+def _parts(team: Team) -> dict[str, list[str]]:
+    """Return the runs of each combination's trials, as its ledger has them."""
+    return {
+        place.name: [step.run for step in Ledger(place).steps if step.phase == "trial"]
+        for place in (team.study / "stacks").iterdir()
+    }
+
+
 def test_hosts_answer_as_lanes_do_and_who_comes_late_is_refused(
     server: postgresql.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,11 +354,6 @@ def test_hosts_answer_as_lanes_do_and_who_comes_late_is_refused(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--parallel", "2", "--dry-run"), "a plan starts nothing; leave it out"),
-        (
-            ("--engine", "timed.engine,faulty.engine"),
-            "make a study of each over the hosts, one after",
-        ),
         (("--parallel", "1"), "say over how many with --parallel 2 or more"),
     ],
 )

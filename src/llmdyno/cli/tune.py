@@ -129,7 +129,7 @@ def tune(
         told = told if live is None else live.narrator(told)
         hosts = _hosts(store_url, study, dry_run=dry_run)
         tuner: Combined | Tuner = (
-            Combined(study, folder, told, elsewhere=elsewhere, here=not dry_run)
+            Combined(study, folder, told, elsewhere=elsewhere, here=not dry_run, hosts=hosts)
             if study.combines
             else Tuner(study, folder, told, elsewhere=elsewhere, here=not dry_run, hosts=hosts)
         )
@@ -203,7 +203,9 @@ def _show_end(page: Path, document: Mapping[str, Any], *, as_json: bool) -> None
 
 
 def _hosts(url: str | None, study: "Study", *, dry_run: bool) -> "Hosts | None":
-    """Return the hosts of a team's database, which must be there; None: none are asked for.
+    """Return the hosts of a team's database; None: none are asked for.
+
+    It must be there, but for a plan.
 
     Raises:
         UsageError: the URL is none, or what is asked for runs on no host.
@@ -211,19 +213,12 @@ def _hosts(url: str | None, study: "Study", *, dry_run: bool) -> "Hosts | None":
     """
     if url is None:
         return None
-    from llmdyno.tune.database import Database, without_password
+    from llmdyno.tune.database import Database
     from llmdyno.tune.hosts import Hosts
 
-    if dry_run:
-        raise UsageError(f"--store {without_password(url)}: a plan starts nothing; leave it out.")
-    if study.combines:
-        raise UsageError(
-            f"--store {without_password(url)}: a study over engines or fronts runs on one machine;"
-            " leave it out, or make a study of each over the hosts, one after the other, and"
-            " compare their winners: dyno compare STUDY STUDY."
-        )
     hosts = Hosts(Database(url, notify=say), study.parallel)
-    hosts.check()
+    if not dry_run:  # a plan asks nobody
+        hosts.check()
     return hosts
 
 

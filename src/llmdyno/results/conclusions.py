@@ -249,11 +249,16 @@ def withdrawn(study: Document) -> str:
     if not left:
         return ""
     named = "; ".join(
-        f"trial {text(one, 'id')}, {described(part(one, 'config'))}"
+        f"trial {text(one, 'id')}{_of_stack(one)}, {described(part(one, 'config'))}"
         + (f" (failed beside others: {text(one, 'failed')})" if text(one, "failed") else "")
         for one in left
     )
     return f"Not measured to the end, as {text(left[0], 'why')}: {named}."
+
+
+def _of_stack(one: Document) -> str:
+    """Say of which combination a trial is, if the study has several; else empty."""
+    return f" of {stacks.named(one)}" if text(one, "engine") else ""
 
 
 def interactions(study: Document) -> list[str]:

@@ -15,7 +15,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     baseline: str
     best: str
     slo: str  # of the best: "met", "missed", "-"
-    trials: str  # "5, 1 failed"
+    trials: str  # "5, 1 failed", and which hosts were left out: "5, without host 2"
     outcome: str  # the best config, or why it is left out
 
 
@@ -81,13 +81,16 @@ def _told(one: Document) -> Told:
     outcome = (
         (", ".join(set_anew) or as_it_was) if best else f"{text(one, 'state')}: {why}".strip(": ")
     )
+    without = [text(out, "device") for out in items(part(one, "lanes"), "left_out")]
     winner = "best of all: " if text(one, "state") == "best" else ""
     return Told(
         name=named(one),
         baseline=_value(part(one, "baseline")),
         best=_value(best),
         slo={True: "met", False: "missed"}.get(best.get("slo_met"), "-"),  # type: ignore[arg-type]
-        trials=f"{trials:g}" + (f", {failed:g} failed" if failed else ""),
+        trials=f"{trials:g}"
+        + (f", {failed:g} failed" if failed else "")
+        + (f", without {', '.join(without)}" if without else ""),
         outcome=f"{winner}{outcome}",
     )
 

@@ -6,7 +6,7 @@ again, because they have fewer neighbours. What the lanes come to is what trials
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import NoReturn
 
@@ -16,15 +16,19 @@ from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.pairs import PRIOR
 from llmdyno.results.racing import luck
 from llmdyno.results.wording import short
+from llmdyno.tune import blame
 from llmdyno.tune.entries import Event, Step
 from llmdyno.tune.hosts import Hosts
 from llmdyno.tune.lanes import Job, once_more, record
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.objectives import require_value
 from llmdyno.tune.offers import offered
 from llmdyno.tune.reference import baselines_in, mean, of_lanes
 from llmdyno.tune.runner import Runner
 from llmdyno.tune.trials import given_up
 from llmdyno.units import counted
+
+_OF_AN_ENGINE = {"missing-library", "model-not-found", "auth"}  # faults that others may not share
 
 
 def reference_of_lanes(runner: Runner, devices: Devices | Hosts) -> Step | None:
@@ -42,15 +46,19 @@ def reference_of_lanes(runner: Runner, devices: Devices | Hosts) -> Step | None:
         ServerError: the baseline fails in every lane, or has failed there before a stop.
     """
     ledger = runner.ledger
-    for event in ledger.lanes_left_out:
-        for name in event.devices:
-            devices.leave_out(name)
+    for name, alone in ((n, bool(e.stack)) for e in ledger.lanes_left_out for n in e.devices):
+        _leave_out(devices, name, alone=alone)
     devices.hide_left_out()
     over = partial(given_up, runner)
-    if isinstance(devices, Hosts) and not devices.gather(ledger.lanes_left, runner.wait, over):
-        return of_lanes(baselines_in(ledger, ledger.lanes_left)) if ledger.lanes_left else None
+    if isinstance(devices, Hosts):
+        if not devices.nobody_can and not devices.gather(ledger.lanes_left, runner.wait, over):
+            return of_lanes(baselines_in(ledger, ledger.lanes_left)) if ledger.lanes_left else None
+        leave_out_lacking(runner, devices)
     if ledger.lanes_left:
         return of_lanes(baselines_in(ledger, ledger.lanes_left))
+    if isinstance(devices, Hosts) and devices.stack and devices.nobody_can:
+        runner.say("  ! No host can measure it: it has its baseline only.")
+        return None
     if not devices.lanes:
         last = ledger.lanes_left_out[-1]
         raise ServerError(
@@ -59,12 +67,14 @@ def reference_of_lanes(runner: Runner, devices: Devices | Hosts) -> Step | None:
             " begin another study.",
         )
     before: set[str] = set()  # the lanes that were odd in an earlier round of the same lanes
+    had = _measured_there(ledger) if isinstance(devices, Hosts) else set()  # before a stop
     while True:
         if isinstance(devices, Hosts) and not devices.await_one(runner.wait, over):
             return None
         names = [str(lease) for lease in devices.usual]
         runner.say(f"The baseline in {counted(len(names), 'lane')} at once: {', '.join(names)}.")
-        _measure(runner, devices, names)
+        _measure(runner, devices, names, had)
+        had = set()
         steps = baselines_in(ledger, names)
         odd = _odd(runner, steps)
         again = [(step, why) for step, why in odd if step.device in before]
@@ -79,10 +89,47 @@ def reference_of_lanes(runner: Runner, devices: Devices | Hosts) -> Step | None:
         for step, why in again or odd:
             runner.say(f"  ! {step.device}: {why} {'It is left out.' if again else 'Once more.'}")
         for step, why in again:
-            ledger.append(Event(kind="lane", why=why, devices=(step.device,)))
-            devices.leave_out(step.device)
+            _leave_out_odd(ledger, devices, step, why)
         devices.hide_left_out()
         before = set() if again else before | {step.device for step, _ in odd}
+
+
+def none_is_waited_for(runner: Runner, devices: Devices | Hosts) -> bool:
+    """Tell, while no host is there, whether the trials are over, or none can measure them."""
+    leave_out_lacking(runner, devices)
+    return given_up(runner) or (isinstance(devices, Hosts) and devices.nobody_can)
+
+
+def leave_out_lacking(runner: Runner, hosts: Devices | Hosts) -> None:
+    """Leave out of a combination the hosts that say that they cannot measure it, and tell it."""
+    if not isinstance(hosts, Hosts):
+        return
+    for name, why in hosts.lacking.items():
+        runner.ledger.append(Event(kind="lane", why=why, devices=(name,), stack=hosts.stack))
+        hosts.leave_out(name, alone=True)
+        runner.say(f"  ! {name}: {why} It is left out of this combination.")
+
+
+def _leave_out_odd(ledger: Ledger, devices: Devices | Hosts, step: Step, why: str) -> None:
+    stack = devices.stack if isinstance(devices, Hosts) and _is_its_own(step) else ""
+    ledger.append(Event(kind="lane", why=why, devices=(step.device,), stack=stack))
+    _leave_out(devices, step.device, alone=bool(stack))
+
+
+def _leave_out(devices: Devices | Hosts, name: str, *, alone: bool) -> None:
+    if isinstance(devices, Hosts):
+        devices.leave_out(name, alone=alone)
+    else:
+        devices.leave_out(name)
+
+
+def _is_its_own(step: Step) -> bool:
+    """Tell whether a baseline that fails in a lane may do so for its engine's sake alone.
+
+    One that is slower than the others' shows that the machine is; what takes a GPU or the disk away
+    does so from all engines.
+    """
+    return step.state == "failed" and step.failure_class not in blame.MACHINES - _OF_AN_ENGINE
 
 
 def _refuse(runner: Runner, steps: Sequence[Step]) -> NoReturn:
@@ -102,8 +149,20 @@ def _refuse(runner: Runner, steps: Sequence[Step]) -> NoReturn:
     )
 
 
-def _measure(runner: Runner, devices: Devices | Hosts, names: Sequence[str]) -> None:
-    """Measure the baseline in every lane at once, and write down what came.
+def _measured_there(ledger: Ledger) -> set[str]:
+    """Return the hosts that have measured the baseline where the study is now.
+
+    They share no machine, so each of these runs is as good as one that is made with the others'.
+    """
+    references = [step for step in ledger.steps if step.phase == "reference"]
+    last = {step.device: step for step in references if step.place == ledger.place}
+    return {device for device, step in last.items() if step.state == "measured"}
+
+
+def _measure(
+    runner: Runner, devices: Devices | Hosts, names: Sequence[str], had: Collection[str]
+) -> None:
+    """Measure the baseline in every lane at once, but for those that `had`; write down what came.
 
     A lane whose process was stopped is begun again: all trials are compared with what it says.
     """
@@ -111,6 +170,8 @@ def _measure(runner: Runner, devices: Devices | Hosts, names: Sequence[str]) -> 
     # What is for a host that is gone is lost: nobody is waited for here.
     with offered(runner, devices, lambda: False) as running:
         for number, name in enumerate(names):
+            if name in had:
+                continue
             runner.look_around()
             running.start(
                 Job(

@@ -165,11 +165,21 @@ class Shared:
         study: the whole one, whose budget it is.
         sharing: returns what shares it, the baseline that the others are compared with first; they
             are made anew when their studies go on.
+        by_clock: whether time in which nothing is measured counts, too: hosts are waited for.
     """
 
-    def __init__(self, study: Study, sharing: Callable[[], Sequence[Budgeted]]) -> None:
+    def __init__(
+        self, study: Study, sharing: Callable[[], Sequence[Budgeted]], *, by_clock: bool = False
+    ) -> None:
         self._study = study
         self._sharing = sharing
+        self._by_clock = by_clock
+        self._began_s = self._spent_before_s = 0.0  # known when begin() was called
+
+    def begin(self) -> None:
+        """Count from now on, and what the ledgers say was spent before."""
+        self._began_s = monotonic()
+        self._spent_before_s = sum(one.ledger.spent_s for one in self._sharing())
 
     @property
     def limit_s(self) -> float:
@@ -200,14 +210,17 @@ class Shared:
         one.left = lambda: self.limit_s - self._spent_s()
 
     def _spent_s(self) -> float:
-        return sum(one.ledger.spent_s for one in self._sharing())
+        told_s = sum(one.ledger.spent_s for one in self._sharing())
+        if not self._by_clock:
+            return told_s
+        return max(told_s, self._spent_before_s + monotonic() - self._began_s)
 
     def _trials_end_s(self, until: float) -> float:
         """Return how much all have spent, in s, when this share of the time for trials is over."""
         if math.isinf(self.limit_s):
             return math.inf
         fixed_s = sum(
-            step.took_s
+            step.charged_s
             for one in self._sharing()
             for step in one.ledger.steps
             if step.phase in {"baseline", "reference", "check"}

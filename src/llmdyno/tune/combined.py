@@ -9,39 +9,33 @@ The winner of all is confirmed in ABBA pairs against the baseline of the first c
 what the user named first, what runs today. `rounds` says how the trials are shared.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from llmdyno import store
-from llmdyno.errors import ServerError
-from llmdyno.knobs import Value
+from llmdyno.errors import ServerError, StorageError, UsageError
 from llmdyno.store import STACKS
 from llmdyno.tune import going_on
-from llmdyno.tune.ablation import Ablation, died
-from llmdyno.tune.arm import Arm, Named, whose
+from llmdyno.tune.arm import Arm
 from llmdyno.tune.blame import is_suspect
 from llmdyno.tune.budgeted import Shared
-from llmdyno.tune.candidates import same
 from llmdyno.tune.combinations import Combination, combinations, least_trials
 from llmdyno.tune.combined_study import combined_document
-from llmdyno.tune.endings import is_tie, rank
-from llmdyno.tune.entries import Event, Step
+from llmdyno.tune.entries import Event
 from llmdyno.tune.folder import write_study
-from llmdyno.tune.gate import Across, Gate
+from llmdyno.tune.hosts import Hosts
+from llmdyno.tune.joint_proof import JointProof
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.narrator import Narrator
 from llmdyno.tune.neighbours import Presence
-from llmdyno.tune.pairs import Confirmation, Side
-from llmdyno.tune.proof import Proof
 from llmdyno.tune.reference import valued_reference_of
-from llmdyno.tune.rejected import misses_what_it_met
-from llmdyno.tune.rivals import Rivals
 from llmdyno.tune.rounds import rounds_of, shares, survivors
 from llmdyno.tune.runner import Runner
 from llmdyno.tune.spec import Study
 from llmdyno.tune.tuner import Tuner
+from llmdyno.tune.where import are_hosts, are_left, check_hosts
 
 
 class Combined:
@@ -53,6 +47,7 @@ class Combined:
         narrator: gets the lines for people.
         elsewhere: whether a study may go on with another engine's version, driver or machine.
         here: it will run on this machine, so the engines must be installed; a plan needs none.
+        hosts: where its trials run; None: on this machine.
 
     Raises:
         UsageError: no combination can work, or the study cannot be run as it is.
@@ -67,12 +62,20 @@ class Combined:
         *,
         elsewhere: bool = False,
         here: bool = True,
+        hosts: Hosts | None = None,
     ) -> None:
         self._study = study
         self._folder = folder
         self._elsewhere = elsewhere
         found = combinations(study, here=here)
         self._left = [one for one in found if one.study is None]
+        works = [one for one in found if one.study is not None]
+        self._hosts = hosts
+        self._over_hosts = hosts is not None or are_hosts(Ledger(folder))
+        # Whether trials are to come; over hosts it is not tried otherwise, as none may be there.
+        self._searches = not self._over_hosts or are_left(study, folder, works)
+        _check_lanes(study, over_hosts=self._over_hosts)
+        check_hosts(Ledger(folder), hosts, left=here and self._searches)
         self._arms = [
             Arm(
                 one,
@@ -81,12 +84,15 @@ class Combined:
                 narrator,
                 elsewhere=elsewhere,
                 here=here,
+                hosts=None if hosts is None else hosts.part(one.folder),
             )
-            for one in found
+            for one in works
             if one.study is not None
         ]
         self._whole = Runner(study, folder, self._arms[0].tuner.stack, narrator)
-        self._budget = Shared(study, lambda: [arm.runner for arm in self._arms])
+        self._budget = Shared(
+            study, lambda: [arm.runner for arm in self._arms], by_clock=hosts is not None
+        )
 
     @property
     def tuners(self) -> list[Tuner]:
@@ -121,12 +127,14 @@ class Combined:
             for arm in self._arms:
                 store.make_folder(arm.folder)
                 held.enter_context(store.hold(arm.folder))
-            self._whole.begin(presence, elsewhere=self._elsewhere)
+            self._whole.begin(presence, elsewhere=self._elsewhere, hosts=self._over_hosts)
             for arm in self._arms:
                 arm.begin(presence)
+            self._budget.begin()
             begins()
             self._move_together()
             self._leave_out()
+            self._open_hosts()
             try:
                 arms = self._measured_baselines()
                 while self._searches_and_proves(arms, presence):
@@ -134,24 +142,41 @@ class Combined:
                 for arm in arms:
                     arm.runner.see_that_it_is_mended()
             finally:
+                if self._hosts is not None:
+                    with suppress(StorageError):  # its own sentence is on its way, or no matter
+                        self._hosts.close()
                 self._whole.ledger.see_that_it_is_there()
                 document, stack = combined_document(self._folder, Ledger(self._folder))
                 document = write_study(self._folder, document, stack)
         return document
 
+    def _open_hosts(self) -> None:
+        if self._hosts is not None:
+            parts = [arm.ledger for arm in self._arms]
+            ledger, say = self._whole.ledger, self._whole.say
+            self._hosts.open(self._folder, ledger, say, invites=self._searches, parts=parts)
+
     def _searches_and_proves(self, arms: Sequence[Arm], presence: Presence) -> bool:
-        """Measure what is left; tell whether trials are to be measured again after that."""
+        """Measure what is left; tell whether trials are to be measured again after that.
+
+        Hosts have left before the proof: what is to be measured again over them is open until the
+        study goes on.
+        """
         for arm in arms:
             arm.given = 0
-            if is_suspect(arm.runner.ledger):  # it was stopped before that was looked into
+            # It was stopped before that was looked into.
+            if not self._over_hosts and is_suspect(arm.ledger):
                 arm.runner.check_machine()
-        self._share_trials(arms, presence)
+        if self._searches:
+            self._share_trials(arms, presence)
+        if self._hosts is not None:
+            self._hosts.release()
         mended = self._mended()
         self._prove(arms)
-        return self._mended() > mended
+        return not self._over_hosts and self._mended() > mended
 
     def _mended(self) -> int:
-        return sum(arm.runner.ledger.mended for arm in self._arms)
+        return sum(arm.ledger.mended for arm in self._arms)
 
     def _move_together(self) -> None:
         """Let all combinations be in one place: pairs are of runs in the same one."""
@@ -176,7 +201,7 @@ class Combined:
         Raises:
             ServerError: none has one, or the machine is broken.
         """
-        proven = any(arm.runner.ledger.of("best") for arm in self._arms)
+        proven = not self._searches or any(arm.ledger.of("best") for arm in self._arms)
         without = [arm for arm in self._arms if arm.never_had_one()] if proven else []
         if len(without) == len(self._arms):  # of a ledger that was mended by hand
             without = []
@@ -184,11 +209,18 @@ class Combined:
         for arm in self._arms:
             if arm in without:
                 continue  # the pairs have begun without it
+            if not self._searches and valued_reference_of(arm.ledger) is not None:
+                found.append(arm)  # no host may be there any more
+                continue
             self._whole.say(f"{arm.of.name}:")
+            if self._hosts is not None:
+                self._budget.for_proof(arm.runner)  # it ends the waiting for hosts
             try:
-                arm.tuner.measure_baseline()
+                with arm.at_work():
+                    arm.leave_out_bad(self._arms)
+                    arm.tuner.measure_baseline()
             except ServerError as error:
-                if arm.runner.ledger.stopped is not None:
+                if arm.ledger.stopped is not None:
                     raise
                 faults.append(error)
                 self._whole.say(f"  Left out: {error}")
@@ -202,7 +234,7 @@ class Combined:
 
     def _share_trials(self, arms: Sequence[Arm], presence: Presence) -> None:
         """Give the trials in rounds; after each the better half goes on."""
-        alive = [arm for arm in arms if arm.of.searches]
+        alive = [arm for arm in arms if arm.of.searches and arm.is_measured_in_trials]
         rounds = rounds_of(len(alive))
         for number in range(rounds if alive else 0):
             if self._whole.enough():
@@ -231,10 +263,10 @@ class Combined:
             arms: the combinations.
             alive: those that have come through all rounds.
         """
-        found = {arm.runner.ledger.last_end.why for arm in arms if arm.runner.ledger.last_end}
+        found = {arm.ledger.last_end.why for arm in arms if arm.ledger.last_end}
         if self._whole.enough():
             return "hand"
-        if self._budget.over() or any(arm.runner.ledger.ended("budget") for arm in alive):
+        if self._budget.over() or any(arm.ledger.ended("budget") for arm in alive or arms):
             return "budget"
         return "patience" if "patience" in found else "space"
 
@@ -246,129 +278,39 @@ class Combined:
         self._whole.say(f"{arm.of.name}:")
         arm.begin(presence, trials)
         self._budget.for_trials(arm.runner, until)
-        arm.tuner.search()
+        with arm.at_work():
+            arm.leave_out_bad(self._arms)
+            arm.tuner.recall_baseline()
+            if arm.hosts is None or not arm.hosts.nobody_can:
+                arm.tuner.search()
 
     # What decides.
 
     def _prove(self, arms: Sequence[Arm]) -> None:
         """Confirm the best config of all; if it dies or is worse, the next best."""
-        first = arms[0]
         self._move_together()  # an engine may have been replaced while trials ran
         for arm in arms:
             self._budget.for_proof(arm.runner)
-        over: list[Named] = []
-        while (found := self._best_in_pairs(arms, over)) is not None:
-            arm, best, is_tie = found
-            if is_tie or self._completed(first, arm, best):
-                return
-            over.append(arm.named(best.config))
-            self._say_no_better(arm, best.config)
+        if JointProof(self._whole, arms, self._arms).finds():
+            return
         mended = self._mended()
-        first.runner.check_machine()
+        arms[0].runner.check_machine()
         if self._mended() > mended:
             return  # trials are to be measured again
         document, _ = combined_document(self._folder, Ledger(self._folder))
         if document["outcome"]["state"] == "unfinished":  # the gate has let none of them win
             self._whole.settle()
 
-    def _best_in_pairs(
-        self, arms: Sequence[Arm], over: list[Named]
-    ) -> tuple[Arm, Step, bool] | None:
-        """Confirm would-be winners as Tuner does; return who stands, and whether it is a tie.
 
-        Args:
-            arms: the combinations.
-            over: configs that are no winners; further ones are added.
-        """
-        rivals, seen = Rivals(), []
-        for arm, trial in self._contenders(arms):
-            name = arm.named(trial.config)
-            if name in over or not rivals.has(arm.runner, trial):
-                continue
-            best = self._admitted(arms[0], arm, trial)
-            if best is None:
-                continue
-            self._confirm(arms[0], arm, best)
-            document, _ = combined_document(self._folder, Ledger(self._folder))
-            if is_tie(document, arm.seen(best)):
-                return arm, best, True
-            seen.append((arm, best))
-            is_none = any(whose(one) == name for one in document["rejected"])
-            if not is_none and misses_what_it_met(arm.runner.ledger, best):
-                self._whole.say(
-                    f"  {arm.of.name}, {arm.runner.named(best.config)}: misses its SLOs."
-                )
-                rivals.begin()
-            elif whose(document["best"]) == name:
-                return arm, best, False
-            else:
-                over += [name] if is_none else []
-                self._say_no_better(arm, best.config)
-        if not seen:
-            return None
-        document, _ = combined_document(self._folder, Ledger(self._folder))
-        stands = whose(document["best"])
-        return next(((a, b, False) for a, b in seen if a.named(b.config) == stands), None)
+def _check_lanes(study: Study, *, over_hosts: bool) -> None:
+    """Refuse several trials at once on one machine.
 
-    def _admitted(self, first: Arm, arm: Arm, trial: Step) -> Step | None:
-        """Return a would-be winner, measured at every level; None: the gate or a level forbids."""
-        if not self._gate(first, arm).admits(trial.config):
-            return None
-        best = self._in_full(arm, trial.config)
-        return best if best.state == "measured" else None
-
-    def _gate(self, first: Arm, arm: Arm) -> Gate:
-        across = Across(first.runner, self._folder, (arm.of.engine, arm.of.front))
-        return Gate(arm.runner, across)
-
-    def _completed(self, first: Arm, arm: Arm, best: Step) -> bool:
-        """Measure what follows the pairs of a winner; tell whether it lives on."""
-        proof = Proof(arm.runner, self._gate(first, arm))
-        if not proof.compare_answers(best):
-            return False
-        proof.ablate(arm.runner.study.baseline, best, one_stack=arm is first)
-        alive = died(arm.runner.ledger, best, arm.runner.stack.knobs) is None
-        return alive and proof.examine(best)
-
-    def _say_no_better(self, arm: Arm, config: Mapping[str, Value]) -> None:
-        self._whole.say(f"  {arm.of.name}, {arm.runner.named(config)}: does not do better.")
-
-    def _contenders(self, arms: Sequence[Arm]) -> Iterator[tuple[Arm, Step]]:
-        """Yield what did better than the first combination's baseline, best first."""
-        first = valued_reference_of(arms[0].runner.ledger)
-        assert first is not None
-        found = []
-        for arm in arms:
-            own = valued_reference_of(arm.runner.ledger)
-            for step in (own, *arm.runner.ledger.of("trial")):
-                if step is None or step.state != "measured" or step.value is None:
-                    continue
-                is_first = arm is arms[0] and same(
-                    step.config, first.config, arm.runner.stack.knobs
-                )
-                if not is_first and rank(self._study, step) > rank(self._study, first):
-                    found.append((rank(self._study, step), arm, step))
-        for _, arm, step in sorted(found, key=lambda one: one[0], reverse=True):
-            yield arm, step
-
-    def _in_full(self, arm: Arm, config: dict[str, Value]) -> Step:
-        """Measure a would-be winner at every level, unless its ledger has it."""
-        runner = arm.runner
-        # One row of would-be winners over all combinations.
-        number = max(one.runner.ledger.next_contender for one in self._arms)
-        for step in runner.ledger.of("best"):
-            if step.config != config:
-                continue
-            if not runner.is_open(step):
-                return step
-            number = step.contender
-        self._whole.say(f"Best of all: {arm.of.name}, {arm.runner.named(config)}.")
-        return runner.step("best", number, config, runner.whole_load(), contender=number)
-
-    def _confirm(self, first: Arm, arm: Arm, best: Step) -> None:
-        """Measure the first baseline and the winner in turn, on fresh servers."""
-        before = Side(first.runner, first.runner.study.baseline)
-        after = Side(arm.runner, best.config)
-        heading = f"Confirmation against {first.of.name}"
-        ablation = Ablation(arm.runner, arm.runner.study.baseline, best, one_stack=arm is first)
-        Confirmation(before, after, best.contender).run(heading, ablation.left_s)
+    Raises:
+        UsageError: they are asked for.
+    """
+    if study.parallel > 1 and not over_hosts:
+        raise UsageError(
+            f"--parallel {study.parallel}: a study over several engines or fronts has one trial at"
+            " a time on one machine; leave it out, or run its trials over so many hosts with"
+            " --store."
+        )

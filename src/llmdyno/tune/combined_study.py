@@ -20,15 +20,18 @@ from llmdyno.tune import commands
 from llmdyno.tune.ablation import deaths
 from llmdyno.tune.blame import undecided
 from llmdyno.tune.combinations import words_of
-from llmdyno.tune.endings import rank
+from llmdyno.tune.crew import number_of
+from llmdyno.tune.endings import rank, withdrawn
 from llmdyno.tune.entries import Step
 from llmdyno.tune.folder import stack_of
 from llmdyno.tune.ledger import Ledger
-from llmdyno.tune.reference import valued_reference_of
+from llmdyno.tune.reference import baselines_in, valued_reference_of
 from llmdyno.tune.spec import Study
 from llmdyno.tune.study import study_document
 
 _SHARED = ("best", "confirm", "ablation")
+_EVENTS = {"beside", "moved", "paired", "died"}
+_OF_LANES = {"lane", "lanes"}  # that of the first combination: trials are told against its baseline
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,7 +126,15 @@ def combined_document(folder: Path, ledger: Ledger) -> tuple[dict[str, Any], Sta
         "spec": msgspec.to_builtins(study),
         "combinations": [_entry(study, ledger, part, document) for part in parts],
         "spent_s": round(sum(part.ledger.spent_s for part in parts), 3),
+        "withdrawn": [
+            {**one, "engine": part.engine, "front": part.front}
+            for part in works
+            for one in withdrawn(part.ledger)
+        ],
     }
+    if document["lanes"] is not None:
+        devices = dict.fromkeys(name for part in works for name in part.ledger.lanes)
+        document["lanes"] = {**document["lanes"], "devices": sorted(devices, key=number_of)}
     said = f"{stacks.conclusion(document)} {document['outcome']['said']}"
     document["outcome"] = {**document["outcome"], "said": said}
     return document, _stack(study, subject)
@@ -143,7 +154,8 @@ def _derived(
         engine_version=own.engine_version,
     )
     first = works[0] if works else subject
-    whole.steps = _baseline(first)
+    of_baseline = {"baseline", "reference"}
+    whole.steps = [first.seen(step) for step in first.ledger.steps if step.phase in of_baseline]
     trials = [part.seen(step) for part in works for step in part.ledger.of("trial")]
     whole.steps += [
         msgspec.structs.replace(step, number=number) for number, step in enumerate(trials)
@@ -162,7 +174,7 @@ def _derived(
         whole.events += [
             event
             for event in part.ledger.events
-            if event.kind in {"beside", "moved", "paired", "died"}
+            if event.kind in (_EVENTS | _OF_LANES if part is first else _EVENTS)
             and (event.kind != "paired" or part.ledger.has_its_pairs(event.contender))
             and (event.kind, event.why, event.contender) not in known
         ]
@@ -190,9 +202,10 @@ def _derived(
 
 
 def _baseline(part: _Part) -> list[Step]:
-    """Return all that was measured of a combination's baseline, as the whole study sees it."""
-    phases: tuple[Literal["baseline", "reference"], ...] = ("baseline", "reference")
-    return [part.seen(step) for phase in phases for step in part.ledger.of(phase)]
+    """Return what counts of a combination's baseline, as the whole study sees it."""
+    ledger = part.ledger
+    lanes = baselines_in(ledger, ledger.lanes) if ledger.lanes else ledger.of("reference")
+    return [part.seen(step) for step in (*ledger.of("baseline"), *lanes)]
 
 
 def _arm(step: Step, part: _Part, first: _Part) -> Literal["", "before", "after"]:
@@ -233,8 +246,15 @@ def _entry(study: Study, ledger: Ledger, part: _Part, document: dict[str, Any]) 
         "trials": sum(step.state != "predicted-infeasible" for step in trials),
         "failed": sum(step.state == "failed" for step in trials),
         "cost_s": round(own.spent_s, 3),
+        "lanes": None if study.parallel == 1 else _lanes(own),
         "dir": part.place if own.began is not None else None,
     }
+
+
+def _lanes(own: Ledger) -> dict[str, Any]:
+    """Return which hosts have measured a combination, and which were left out of it, and why."""
+    left_out = [{"device": e.devices[0], "why": e.why} for e in own.lanes_missing]
+    return {"devices": list(own.lanes), "left_out": left_out}
 
 
 def _fault(ledger: Ledger, part: _Part) -> tuple[str, str | None]:

@@ -1,10 +1,17 @@
 """A team's PostgreSQL, where a study that runs over several hosts keeps its rows.
 
-    dyno_studies   a study: its state, and when its lead was last seen
+    dyno_studies   a study: its state, and when its lead was last seen; of one over engines and
+                   fronts each combination has a row, too, which names the whole
     dyno_ledger    the lines of its ledger, in order, as the lead's file has them
-    dyno_hosts     the workers that have joined, by the name of their machine
+    dyno_hosts     the workers that have joined the whole, by the name of their machine
+    dyno_lacks     which of them cannot measure a combination, and why, as they say themselves
+    dyno_places    which of them may have any trial of a study or a combination, as its lead says
     dyno_jobs      what is to be measured; who has leased it, until when, and what came
     dyno_files     what a run has left, compressed, on its way from a worker to the lead
+
+A study's state is "waits" until its ledger is there, "trials" while workers are wanted, then
+"over", or "stopped" with its lead. A combination is at "trials" while it is its turn and "waits"
+before and between its rounds: then nobody gets a job of it; what a worker has of it goes on.
 
 All moments are the database's own, so no two clocks are compared. A lease that its worker does not
 renew runs out, and the job is there for the next one. Rows of one study go with its row in
@@ -23,8 +30,9 @@ if TYPE_CHECKING:  # it takes a fifth of a second to import
     from sqlalchemy.engine import Connection
 
 SCHEME = "postgresql+psycopg"
-# Of the tables, and of what stands in them. 2 (2026-11-29) has the lead's llmdyno in dyno_studies.
-VERSION = 2
+# Of the tables, and of what stands in them. 2 (2026-11-29) has the lead's llmdyno in dyno_studies,
+# 3 (2026-11-30) has combinations, and says who may have a trial.
+VERSION = 3
 PATIENCE_S = 20.0  # how long a database may be away, as while it is started again
 _AGAIN_S = 0.5  # between two tries
 # A database that falls silent, as one whose cable was pulled, is gone after some 20 s.
@@ -57,11 +65,19 @@ CREATE INDEX IF NOT EXISTS dyno_jobs_of ON dyno_jobs (study, state);
 CREATE TABLE IF NOT EXISTS dyno_files (
     study text REFERENCES dyno_studies ON DELETE CASCADE, run text, name text,
     content bytea NOT NULL, PRIMARY KEY (study, run, name));
+CREATE TABLE IF NOT EXISTS dyno_lacks (
+    study text REFERENCES dyno_studies ON DELETE CASCADE, host integer, why text NOT NULL,
+    PRIMARY KEY (study, host));
+CREATE TABLE IF NOT EXISTS dyno_places (
+    study text REFERENCES dyno_studies ON DELETE CASCADE, host integer,
+    PRIMARY KEY (study, host));
 ALTER TABLE dyno_studies ADD COLUMN IF NOT EXISTS llmdyno text NOT NULL DEFAULT '';
+ALTER TABLE dyno_studies ADD COLUMN IF NOT EXISTS whole text
+    REFERENCES dyno_studies ON DELETE CASCADE;
 """
 # The tables have what was added last: who may only use them needs no right to make any.
 _MADE = """
-SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('dyno_studies') AND attname = 'llmdyno'
+SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('dyno_studies') AND attname = 'whole'
 """
 # Values in the query of a URL that are none of others' business, by name.
 _SECRET = re.compile("passw|passphrase|pwd|secret|token|credential", re.IGNORECASE)

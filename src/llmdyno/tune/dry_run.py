@@ -8,7 +8,8 @@ where it goes on; else it is a guess, and the document says so. The document's k
     29 November 2026, added: "lanes", the parts of the machine on which trials run at once.
     30 November 2026, added: in "budget" "pairs" and "over_minutes": what the trials leave for the
         proof, and for how long it goes on after the budget's end. "confirmation" is of those pairs
-        and of those that were measured before. "money", about what the study costs then.
+        and of those that were measured before. "money", about what the study costs then. "lanes"
+        may be hosts, with --store.
 """
 
 import math
@@ -25,6 +26,7 @@ import numpy as np
 from llmdyno import store
 from llmdyno.errors import StorageError, UsageError
 from llmdyno.knobs import Value
+from llmdyno.machine.devices import Devices
 from llmdyno.results import pairs as statistics
 from llmdyno.search.space import Space
 from llmdyno.store import LEDGER
@@ -34,6 +36,7 @@ from llmdyno.tune.budget import Costs
 from llmdyno.tune.budgeted import kept_for_proof_s
 from llmdyno.tune.combined import Combined
 from llmdyno.tune.combined_study import fallen
+from llmdyno.tune.crew import planned
 from llmdyno.tune.entries import Phase
 from llmdyno.tune.foreseen import does_not_fit, expected
 from llmdyno.tune.gate import SECONDS_MAX, SECONDS_MIN
@@ -41,8 +44,10 @@ from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.narrator import Narrator
 from llmdyno.tune.noise import spreads_before
 from llmdyno.tune.pairs import EFFECT, pairs_asked
+from llmdyno.tune.rounds import waves
 from llmdyno.tune.runner import Runner
 from llmdyno.tune.spec import Study
+from llmdyno.tune.spend import money
 from llmdyno.tune.tuner import Tuner
 from llmdyno.units import counted
 
@@ -84,7 +89,7 @@ def dry_run(study: Study, conductor: Tuner | Combined) -> dict[str, Any]:
         "compared_at": study.compared_at,
         "phases": [phase.document() for phase in phases],
         "minutes": round(seconds / _MINUTE_S, 1),
-        "money": _money(study, seconds),
+        "money": money(study.price_per_h, seconds),
         "budget": budget,
         "confirmation": _confirmation(study, sides[0], phases, budget),
         "lanes": sides[0].lanes,
@@ -116,6 +121,7 @@ class _Side:
     def __init__(self, tuner: Tuner, *, searches: bool) -> None:
         self.tuner, self.runner = tuner, tuner.runner
         # Whether it has a first trial to come, which a budget ends only when it is used up.
+        self.searches = searches
         self.tries_first = searches and not self.runner.ledger.of("trial")
         self.study = tuner.runner.study
         self.source, self.costs = _known_costs(self.runner)
@@ -131,8 +137,10 @@ class _Side:
     @property
     def lanes(self) -> list[str]:
         """The parts of the machine on which trials run at once; none: one has all of it."""
-        devices = self.tuner.devices
-        return [] if devices is None else [str(lease) for lease in devices.usual]
+        devices, at_once = self.tuner.devices, self.study.parallel
+        if isinstance(devices, Devices):
+            return [str(lease) for lease in devices.usual]
+        return planned(at_once) if at_once > 1 else []  # hosts: none is asked whether it is there
 
     def left(self, phase: Phase, runs: int) -> int:
         """Return how many of a phase's runs are not done yet."""
@@ -256,22 +264,23 @@ def _phases(study: Study, sides: Sequence[_Side]) -> Iterator[_Phase]:
     """
     first, dearest = sides[0], max(sides, key=lambda side: side.run_s("trial"))
     whole, trial = first.runner.whole_load(), first.runner.trial_load()
-    levels = f"{counted(len(whole.points), 'level')} of {_seconds(whole.duration_s)}"
+    levels = f"{counted(len(whole.points), 'level')} of {whole.duration_s:g} s"
     yield _phase("baseline", [(s.left("baseline", 1), s.run_s("baseline")) for s in sides], levels)
     at_once = max(1, len(first.lanes))
     if trial != whole or first.lanes:
         runs = [(side.left("reference", at_once), side.run_s("reference")) for side in sides]
-        beside = f", in {at_once} lanes at once" if first.lanes else ""
+        beside = f", {at_once} at once" if first.lanes else ""
         said = f"the baseline as trials are measured{beside}"
         yield _phase("reference", runs, said, at_once)
     done = sum(len(side.runner.ledger.of("trial")) for side in sides)
     trial_s = sum(side.run_s("trial") for side in sides) / len(sides)
-    what = f"at {study.compared_at}, {_seconds(trial.duration_s)}"
+    what = f"at {study.compared_at}, {trial.duration_s:g} s"
     may_end = race.may_end(study, trial)
     what += "; less where one is ended early" if may_end else ""
     what += f"; {at_once} at once" if first.lanes else ""
+    what += ", of one combination at a time" if first.lanes and study.combines else ""
     trials = int(max(0, min(study.trials, sum(side.tried_most for side in sides)) - done))
-    yield _phase("trials", [(trials, trial_s)], what, at_once)
+    yield _Phase("trials", trials, _waves(study, sides, trials) * trial_s, what)
     # A trial that is still to come may be better than the winner that was proved.
     folder = commands.whole_of(first.runner.folder)
     none = fallen(folder, [side.runner.ledger for side in sides])
@@ -296,6 +305,15 @@ def _phases(study: Study, sides: Sequence[_Side]) -> Iterator[_Phase]:
         asks_s = min(SECONDS_MAX, max(SECONDS_MIN, study.load.duration_s))
         start_s = dearest.costs.build_s + dearest.costs.start_s
         yield _phase("quality", [(2, start_s + asks_s)], "answers of baseline and winner")
+
+
+def _waves(study: Study, sides: Sequence[_Side], trials: int) -> int:
+    """Return how many trials' time so many trials take."""
+    at_once = max(1, len(sides[0].lanes))
+    if not study.combines:
+        return math.ceil(trials / at_once)
+    least = [max(1, len(side.study.candidates)) for side in sides if side.searches]
+    return waves(trials, least, at_once)
 
 
 def _of_contenders(sides: Sequence[_Side], phase: Phase, none: Collection[int]) -> int:
@@ -354,37 +372,31 @@ def _budget(
     left_s = limit_s - spent_s - takes["baseline"].seconds
     left_s -= takes["reference"].seconds if "reference" in takes else 0.0
     trial_s = sum(side.run_s("trial") for side in sides) / len(sides)
-    at_once = max(1, len(sides[0].lanes))
-    planned = _to_come(takes["confirmation"].runs)
-    least = max(0, statistics.PAIRS_MIN - (_pairs(study, sides[0]) - planned))
-    pair_s = takes["confirmation"].seconds / max(1, planned)
+    lanes = max(1, len(sides[0].lanes))
+    runs = takes["trials"].runs
+    at_once = runs / _waves(study, sides, runs) if runs else lanes
+    to_come = _to_come(takes["confirmation"].runs)
+    least = max(0, statistics.PAIRS_MIN - (_pairs(study, sides[0]) - to_come))
+    pair_s = takes["confirmation"].seconds / max(1, to_come)
     kept_s = kept_for_proof_s(study, takes["best"].seconds, pair_s)
     most, more = (
         int(max(0.0, s) / max(trial_s, 1e-9) * at_once) for s in (left_s, left_s - kept_s)
     )
     # The first trials, one a lane or a stack, take of what is kept.
-    firsts = at_once * sum(side.tries_first for side in sides)
+    firsts = lanes * sum(side.tries_first for side in sides)
     trials = min(takes["trials"].runs, max(min(most, firsts), more))
-    left_s -= math.ceil(trials / at_once) * trial_s + takes["best"].seconds
+    left_s -= _waves(study, sides, trials) * trial_s + takes["best"].seconds
     # Two pairs come whatever the budget says.
-    pairs = min(planned, max(least, int(max(0.0, left_s) / max(pair_s, 1e-9))))
+    pairs = min(to_come, max(least, int(max(0.0, left_s) / max(pair_s, 1e-9))))
     proves = trials > 0 or not takes["trials"].runs
     over_s = max(0.0, pairs * pair_s - left_s) if proves else 0.0
     whole_s = sum(one.seconds for one in phases)
+    paid_s = min(whole_s, max(0.0, limit_s - spent_s) + over_s)
     return {
         "minutes": round(limit_s / _MINUTE_S, 1),
         "trials": trials,
         "enough": limit_s - spent_s >= whole_s,
         "pairs": pairs if proves else 0,
         "over_minutes": round(over_s / _MINUTE_S, 1),
-        "money": _money(study, min(whole_s, max(0.0, limit_s - spent_s) + over_s)),
+        "money": money(study.price_per_h, paid_s),
     }
-
-
-def _money(study: Study, seconds: float) -> float | None:
-    price = study.price_per_h
-    return None if price is None else round(price * seconds / _HOUR_S, 2)
-
-
-def _seconds(duration_s: float) -> str:
-    return f"{duration_s:g} s"

@@ -179,12 +179,12 @@ def of(
         },
         "slo_outcome": _slo_outcome(folder, ledger, confirmation),
         "moves": [event.why for event in ledger.events if event.kind == "moved"],
-        "withdrawn": _withdrawn(ledger),
+        "withdrawn": withdrawn(ledger),
         "beside": [event.why for event in ledger.events if event.kind == "beside"],
     }
 
 
-def _withdrawn(ledger: Ledger) -> list[dict[str, Any]]:
+def withdrawn(ledger: Ledger) -> list[dict[str, Any]]:
     """Return the trials that were begun, or were to be measured once more, and were not."""
     found = []
     for of, why in sorted(ledger.withdrawn.items()):

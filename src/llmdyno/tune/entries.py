@@ -125,7 +125,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
     moved      it went on with another engine, driver or machine
     beside     another study ran on this machine at the same time
     lane       a part of the machine, `devices`, was left out of a study that measures many at once;
-               the failures in `void`, which it had last, do not count
+               the failures in `void`, which it had last, do not count; with a `stack` it is a host
+               that cannot measure this combination, and stays in the others
     lanes      all parts that are left, `devices`, have measured the baseline, and are alike
     alone      a would-be winner, `contender`, did no better than the baseline once it ran alone
     died       a would-be winner, `contender`, died when it was asked for its answers

@@ -21,4 +21,5 @@ class Leased(msgspec.Struct, frozen=True):
     """A job that a worker has."""
 
     id: int
+    study: str  # that it is of, a combination of the whole or the whole itself
     posted: Posted

@@ -12,8 +12,9 @@ import msgspec
 from llmdyno import store
 from llmdyno.errors import StorageError
 from llmdyno.machine.devices import Devices
+from llmdyno.tune.crew import NAME
 from llmdyno.tune.database import Row
-from llmdyno.tune.hosts import NAME, Hosts
+from llmdyno.tune.hosts import Hosts
 from llmdyno.tune.jobs import Posted
 from llmdyno.tune.lane import Came
 from llmdyno.tune.lanes import Ended, Job, Lanes

@@ -17,6 +17,7 @@ from llmdyno.errors import UsageError
 from llmdyno.knobs import Value
 from llmdyno.machine.devices import Devices, shares
 from llmdyno.tune import blame
+from llmdyno.tune.alike import leave_out_lacking, none_is_waited_for
 from llmdyno.tune.endings import enough, is_doubtful, to_measure_again, trials_left
 from llmdyno.tune.entries import Event, Out, Step, key, label
 from llmdyno.tune.hosts import Hosts
@@ -29,7 +30,7 @@ from llmdyno.tune.pending import Asking, Tried
 from llmdyno.tune.remaining import outlook
 from llmdyno.tune.starts import begin
 from llmdyno.tune.steps import error_of, excess
-from llmdyno.tune.trials import Trials, ended_from_outside, given_up
+from llmdyno.tune.trials import Trials, ended_from_outside
 from llmdyno.units import counted
 
 
@@ -86,12 +87,14 @@ class ParallelTrials(Trials):
         for lease in self._devices.usual:  # a stop may have come before its check had ended
             if self._checks.is_suspect(str(lease)):
                 self._check(str(lease))
-        with offered(runner, self._devices, partial(given_up, runner)) as running:
+        over = partial(none_is_waited_for, runner, self._devices)
+        with offered(runner, self._devices, over) as running:
             while True:
                 self._fill(running)
                 ended = running.wait(runner.wait)
                 for one in ended:
                     self._take(one)
+                leave_out_lacking(runner, self._devices)
                 if not ended and running.jobs:  # nobody is there to measure them
                     self._withdraw()
                     break
@@ -140,16 +143,16 @@ class ParallelTrials(Trials):
         if job.phase != "trial":
             runner.say(f"  Trials failed on {device}; the baseline shows whether it works.")
             return
-        runner.ledger.append(
-            Out(
-                phase=job.phase,
-                number=job.number,
-                config=job.config,
-                device=device,
-                why=job.why,
-                alone=job.alone,
-            )
+        out = Out(
+            phase=job.phase,
+            number=job.number,
+            config=job.config,
+            device=device,
+            why=job.why,
+            alone=job.alone,
         )
+        if out not in runner.ledger.out:  # it was begun before a stop
+            runner.ledger.append(out)
         ahead = outlook(runner, job.number, job.config, job.why)
         runner.foretell(msgspec.structs.replace(ahead, where=device))
 

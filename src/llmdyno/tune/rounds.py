@@ -34,3 +34,22 @@ def shares(trials: int, rounds: int, least: Sequence[int]) -> list[int]:
     while sum(given) < pool:
         given[given.index(min(given))] += 1
     return given
+
+
+def waves(trials: int, least: Sequence[int], at_once: int) -> int:
+    """Return how many trials' time the rounds take where one combination has its turn at a time.
+
+    A round of a combination waits for its slowest trial, so the last of its hosts may stand idle.
+
+    Args:
+        trials: that all have together.
+        least: what each combination has at least, the most promising first.
+        at_once: how many of a combination's trials run at once.
+    """
+    rounds, alive, left, count = rounds_of(len(least)), list(least), trials, 0
+    for number in range(rounds if least else 0):
+        given = shares(left, rounds - number, alive)
+        count += sum(ceil(share / at_once) for share in given)
+        left -= sum(given)
+        alive = [1] * survivors(len(alive))
+    return count

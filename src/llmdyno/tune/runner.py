@@ -49,6 +49,7 @@ class Runner(Budgeted):
         self._narrator = narrator
         self._presence: Presence | None = None
         self._elsewhere = False
+        self.called = ""  # in a study over several, the engine and front that it measures
         # Has the other runs of the pairs: in a study over engines each side has its own ledger.
         self.partner: Ledger | None = None
 
@@ -312,7 +313,8 @@ class Runner(Budgeted):
             **beside,
         )
         self.ledger.append(step)
-        came = account(self.study, step, self.named(config))
+        said = ", ".join(one for one in (self.called, self.named(config)) if one)
+        came = account(self.study, step, said)
         where = f" on {step.device}" if step.device else ""
         self._narrator.notify(f"  {label(phase, number)}{where}: {came}")
         self._narrator.observe(self.ledger)

@@ -246,12 +246,6 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.parallel < 1:
             raise UsageError(f"--parallel {self.parallel}: must be at least 1.")
-        if self.parallel > 1 and self.combines:
-            raise UsageError(
-                f"--parallel {self.parallel}: a study over several engines or fronts has one trial"
-                " at a time; leave it out, or make a study of each and compare their winners: dyno"
-                " compare STUDY STUDY."
-            )
         if self.patience is not None and self.patience < 1:
             raise UsageError(f"--patience {self.patience}: must be at least 1.")
         if self.sampler not in SAMPLERS:

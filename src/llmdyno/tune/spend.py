@@ -65,3 +65,8 @@ def show_budget(budget: float | Spend) -> str:
     if not isinstance(budget, Spend):
         return units.show_seconds(budget)
     return f"${budget.amount:g}" if budget.unit == "money" else f"{budget.amount:g}mh"
+
+
+def money(price_per_h: float | None, seconds: float) -> float | None:
+    """Return what a time costs, to two digits; None: there is no price."""
+    return None if price_per_h is None else round(price_per_h * seconds / 3600.0, 2)

@@ -7,14 +7,15 @@ one of them, and only who holds the lease may deliver. A job whose workers died 
 
 import zlib
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from llmdyno import __version__, store
 from llmdyno.errors import StorageError
-from llmdyno.tune.database import VERSION, Database, Row
+from llmdyno.tune.database import VERSION, Row
 from llmdyno.tune.jobs import Leased, Posted
+from llmdyno.tune.membership import Membership
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -23,24 +24,15 @@ LEASE_S = 30.0  # without a sign of life from a worker, after which its job is o
 TRIES = 2  # workers that may die with a job
 
 
-class Team:
-    """One study's rows.
-
-    Args:
-        database: of the team.
-        study: what it is known by there.
-    """
-
-    def __init__(self, database: Database, study: str) -> None:
-        self._database, self.study = database, study
-
-    def _ask(self, sql: str, **values: Any) -> list[Row]:
-        return self._database.ask(sql, study=self.study, **values)
+class Team(Membership):
+    """The rows of one study, or of one combination of a study; its arguments are Membership's."""
 
     # What the lead does.
 
     def open(self, name: str, lease_s: float, *, gone: Sequence[int] = ()) -> bool:
-        """Say that the study's trials run now; return whether the database did not have it.
+        """Let the database have the study; return whether it did not.
+
+        What is new, and what is a combination, waits: nobody finds it until set_state() says so.
 
         Args:
             name: of the study.
@@ -57,16 +49,17 @@ class Team:
             run, study = self._database.run, self.study
             (opened,) = run(
                 connection,
-                "INSERT INTO dyno_studies (study, name, version, llmdyno, state, lease_s)"
-                " VALUES (:study, :name, :version, :llmdyno, 'trials', :lease_s)"
-                " ON CONFLICT (study) DO UPDATE SET state = 'trials', seen = now(), name = :name,"
-                " lease_s = :lease_s, version = :version, llmdyno = :llmdyno"
-                " RETURNING xmax = 0 AS new",
+                "INSERT INTO dyno_studies (study, name, version, llmdyno, state, lease_s, whole)"
+                " VALUES (:study, :name, :version, :llmdyno, 'waits', :lease_s, :whole)"
+                " ON CONFLICT (study) DO UPDATE SET seen = now(), name = :name, lease_s = :lease_s,"
+                " version = :version, llmdyno = :llmdyno, state = CASE WHEN dyno_studies.whole IS"
+                " NULL THEN dyno_studies.state ELSE 'waits' END RETURNING xmax = 0 AS new",
                 study=study,
                 name=name,
                 version=VERSION,
                 llmdyno=__version__,
                 lease_s=lease_s,
+                whole=None if self.whole == study else self.whole,
             )
             for host in gone if opened["new"] else ():
                 kept = (
@@ -81,15 +74,26 @@ class Team:
 
         return self._database.do(work)
 
+    def set_state(self, state: str) -> None:
+        """Say that it is this study's or this combination's turn ("trials"), or not ("waits")."""
+        sql = "UPDATE dyno_studies SET state = :state, seen = now() WHERE study = :study"
+        self._ask(sql, state=state)
+
     def close(self, state: str) -> None:
-        """Say that no further job will come; what is open or leased is taken back."""
+        """Say that no further job of the whole will come; what is open or leased is taken back."""
 
         def work(connection: "Connection") -> None:
-            run, study = self._database.run, self.study
-            out = "DELETE FROM dyno_jobs WHERE study = :study AND state IN ('open', 'leased')"
-            run(connection, out, study=study)
-            over = "UPDATE dyno_studies SET state = :state, seen = now() WHERE study = :study"
-            run(connection, over, study=study, state=state)
+            run = self._database.run
+            out = (
+                "DELETE FROM dyno_jobs j USING dyno_studies s WHERE s.study = j.study"
+                " AND :study IN (s.study, s.whole) AND j.state IN ('open', 'leased')"
+            )
+            run(connection, out, study=self.whole)
+            over = (
+                "UPDATE dyno_studies SET state = :state, seen = now()"
+                " WHERE :study IN (study, whole)"
+            )
+            run(connection, over, study=self.whole, state=state)
 
         self._database.do(work)
 
@@ -112,22 +116,6 @@ class Team:
                 self._database.run(connection, sql, study=self.study, number=number, line=line)
 
         self._database.do(work)
-
-    def hosts(self) -> list[Row]:
-        """Return the workers that are there: `number`, `name`, `boot`, `gpus`."""
-        return self._ask(
-            "SELECT h.number, h.name, h.boot, h.gpus FROM dyno_hosts h JOIN dyno_studies s"
-            " USING (study) WHERE study = :study AND refused IS NULL"
-            " AND h.seen > now() - make_interval(secs => s.lease_s) ORDER BY h.number"
-        )
-
-    def refuse(self, host: int, why: str) -> None:
-        """Take no further work from a host."""
-        self._ask(
-            "UPDATE dyno_hosts SET refused = :why WHERE study = :study AND number = :host",
-            host=host,
-            why=why,
-        )
 
     def post(self, job: Posted, *, host: int | None, tries_max: int) -> int:
         """Offer a job, to one host or to any; return its id.
@@ -178,14 +166,15 @@ class Team:
         """
         sql = "UPDATE dyno_studies SET seen = now() WHERE study = :study"
         self._database.do(
-            lambda connection: self._database.run(connection, sql, study=self.study), waits=False
+            lambda connection: self._database.run(connection, sql, study=self.whole), waits=False
         )
 
     def look(self, ids: Sequence[int]) -> dict[int, Row]:
         """Return how jobs stand, by id.
 
         A job whose leases have all run out is "lost". So is one for a host that is gone for two
-        leases: after the first another worker of its name may have its place, and needs time to.
+        leases: after the first another worker of its name may have its place, and needs time to;
+        and one for a host that cannot measure it any more.
 
         Raises:
             StorageError: the database is away, or the study was removed from it.
@@ -194,9 +183,10 @@ class Team:
             "UPDATE dyno_jobs j SET state = 'lost' FROM dyno_studies s WHERE j.study = :study"
             " AND s.study = j.study AND ((j.state = 'leased' AND j.until < now()"
             " AND j.tries >= j.tries_max) OR (j.state <> 'done' AND j.state <> 'taken'"
-            " AND j.wanted IS NOT NULL AND NOT EXISTS (SELECT 1 FROM dyno_hosts h WHERE"
-            " h.study = j.study AND h.number = j.wanted AND h.refused IS NULL"
-            " AND h.seen > now() - make_interval(secs => 2 * s.lease_s))))"
+            " AND j.wanted IS NOT NULL AND (EXISTS (SELECT 1 FROM dyno_lacks l WHERE"
+            " l.study = j.study AND l.host = j.wanted) OR NOT EXISTS (SELECT 1 FROM dyno_hosts h"
+            " WHERE h.study = coalesce(s.whole, s.study) AND h.number = j.wanted"
+            " AND h.refused IS NULL AND h.seen > now() - make_interval(secs => 2 * s.lease_s)))))"
         )
         found = self._ask(
             "SELECT id, state, host, wanted, tries, run, came FROM dyno_jobs"
@@ -227,82 +217,39 @@ class Team:
 
     # What a worker does.
 
-    def join(self, *, name: str, boot: str, gpus: int, sitting: str) -> int | None:
-        """Take a place among the hosts.
-
-        Returns:
-            Its number, the same one whenever it comes again; None while another worker of that name
-            is there, or was within a lease.
-        """
-
-        def work(connection: "Connection") -> int | None:
-            run, study = self._database.run, self.study
-            hold = "SELECT study FROM dyno_studies WHERE study = :study FOR UPDATE"
-            run(connection, hold, study=study)
-            there = run(
-                connection,
-                "SELECT h.sitting FROM dyno_hosts h JOIN dyno_studies s USING (study)"
-                " WHERE study = :study AND h.name = :name AND h.sitting <> :sitting"
-                " AND h.seen > now() - make_interval(secs => s.lease_s)",
-                study=study,
-                name=name,
-                sitting=sitting,
-            )
-            if there:
-                return None
-            found = run(
-                connection,
-                "INSERT INTO dyno_hosts (study, number, name, boot, gpus, sitting, seen)"
-                " SELECT :study, 1 + coalesce(max(number), 0), :name, :boot, :gpus, :sitting, now()"
-                " FROM dyno_hosts WHERE study = :study ON CONFLICT (study, name) DO UPDATE"
-                " SET boot = :boot, gpus = :gpus, sitting = :sitting, seen = now()"
-                " RETURNING number",
-                study=study,
-                name=name,
-                boot=boot,
-                gpus=gpus,
-                sitting=sitting,
-            )
-            return int(found[0]["number"])
-
-        return self._database.do(work)
+    def parts(self) -> list[Row]:
+        """Return what the whole consists of, `study` of each: its combinations, or itself."""
+        found = self._database.ask(
+            "SELECT study FROM dyno_studies WHERE whole = :whole ORDER BY name", whole=self.whole
+        )
+        return found or [{"study": self.whole}]
 
     def lease(self, host: int, sitting: str) -> Leased | None:
-        """Lease a job; None: there is none now, or none for a host that was refused."""
-        found = self._ask(
+        """Lease a job of the whole, whichever combination's turn it is.
+
+        None: there is none now, or none for a host that was refused, lacks what it needs, or has no
+        place among those that measure it.
+        """
+        found = self._database.ask(
             "UPDATE dyno_jobs SET state = 'leased', host = :host, sitting = :sitting,"
             " tries = tries + 1, until = now() + make_interval(secs => (SELECT lease_s FROM"
-            " dyno_studies WHERE study = :study)) WHERE id = (SELECT id FROM dyno_jobs WHERE"
-            " study = :study AND (wanted IS NULL OR wanted = :host) AND tries < tries_max AND"
-            " (state = 'open' OR (state = 'leased' AND until < now())) AND NOT EXISTS (SELECT 1"
-            " FROM dyno_hosts WHERE study = :study AND number = :host AND refused IS NOT NULL)"
-            " ORDER BY id FOR UPDATE SKIP LOCKED LIMIT 1) RETURNING id, job",
+            " dyno_studies WHERE study = :whole)) WHERE id = (SELECT j.id FROM dyno_jobs j"
+            " JOIN dyno_studies s USING (study) WHERE coalesce(s.whole, s.study) = :whole"
+            " AND s.state = 'trials' AND (wanted = :host OR (wanted IS NULL AND EXISTS (SELECT 1"
+            " FROM dyno_places p WHERE p.study = j.study AND p.host = :host)))"
+            " AND NOT EXISTS (SELECT 1 FROM dyno_lacks l WHERE l.study = j.study"
+            " AND l.host = :host) AND tries < tries_max AND"
+            " (j.state = 'open' OR (j.state = 'leased' AND until < now())) AND NOT EXISTS (SELECT 1"
+            " FROM dyno_hosts WHERE study = :whole AND number = :host AND refused IS NOT NULL)"
+            " ORDER BY id FOR UPDATE OF j SKIP LOCKED LIMIT 1) RETURNING id, study, job",
+            whole=self.whole,
             host=host,
             sitting=sitting,
         )
         if not found:
             return None
-        return Leased(int(found[0]["id"]), msgspec.json.decode(found[0]["job"], type=Posted))
-
-    def beat(self, host: int, sitting: str) -> Row:
-        """Give a sign of life; return the study's `state`, `refused` (why) and the lead's `away_s`.
-
-        Raises:
-            StorageError: the study was removed from the database, or its place was given away.
-        """
-        found = self._ask(
-            "UPDATE dyno_hosts h SET seen = now() FROM dyno_studies s WHERE s.study = :study AND"
-            " h.study = s.study AND h.number = :host AND h.sitting = :sitting RETURNING"
-            " s.state, h.refused, extract(epoch FROM now() - s.seen)::float8 AS away_s",
-            host=host,
-            sitting=sitting,
-        )
-        if not found:
-            raise StorageError(
-                "the study is not in the database any more, or this host's place"
-                " was given to another worker."
-            )
-        return found[0]
+        (row,) = found
+        return Leased(int(row["id"]), row["study"], msgspec.json.decode(row["job"], type=Posted))
 
     def renew(self, job: int, sitting: str) -> bool:
         """Renew a lease; False: somebody else has it, or the job was taken back."""

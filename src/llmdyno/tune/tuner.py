@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from llmdyno import store, workload
-from llmdyno.errors import ServerError, StorageError, UsageError
+from llmdyno.errors import ServerError, StorageError
 from llmdyno.fronts import check_load
 from llmdyno.knobs import Value
 from llmdyno.machine import open_files
@@ -33,7 +33,7 @@ from llmdyno.tune.entries import Step
 from llmdyno.tune.folder import stack_of, write_study
 from llmdyno.tune.foreseen import foreseen
 from llmdyno.tune.gate import Gate
-from llmdyno.tune.hosts import Hosts, are_hosts
+from llmdyno.tune.hosts import Hosts
 from llmdyno.tune.known_good import known_good
 from llmdyno.tune.narrator import Narrator
 from llmdyno.tune.neighbours import Presence
@@ -48,6 +48,7 @@ from llmdyno.tune.spec import Study
 from llmdyno.tune.starts import learnt
 from llmdyno.tune.study import study_document
 from llmdyno.tune.trials import Trials
+from llmdyno.tune.where import are_hosts, check_hosts
 
 # Why a config is tried first, by what names it.
 _WHYS = {
@@ -119,7 +120,9 @@ class Tuner:
         whys = [_WHYS[by] for by, configs in self.starts.items() for _ in configs]
         self.searched = searched
         self._runner = self.runner = Runner(study, folder, stack, narrator)
-        _check_hosts(self._runner, hosts, here=here)
+        if commands.whole_of(folder) == folder:  # of a combination the whole has seen to it
+            left = here and trials_left(self._runner.ledger, study)
+            check_hosts(self._runner.ledger, hosts, left=left)
         self._hosts = hosts
         # What trials that run at once share out; None: each has the whole machine, or none is left.
         self.devices: Devices | Hosts | None = hosts
@@ -199,8 +202,14 @@ class Tuner:
         self._told = self._reference(baseline)
         return baseline, self._told
 
+    def recall_baseline(self) -> None:
+        """Let the search know the baseline that was measured before, and hosts gather for it."""
+        baseline = self._runner.ledger.find("baseline", 0)
+        assert baseline is not None, "trials come after it"
+        self._told = self._reference(baseline)
+
     def search(self) -> None:
-        """Try configs until there were enough."""
+        """Try configs until there were enough; the baseline was measured, or recalled."""
         runner = self._runner
         names = ", ".join(runner.study.learn_from)
         if names and not self.starts["learnt"] and not runner.ledger.of("trial"):
@@ -348,27 +357,6 @@ def _devices(study: Study, stack: Stack) -> Devices | None:
         UsageError: there are not so many GPUs or cores, or the engine does not tell what it takes.
     """
     return None if study.parallel == 1 else Devices(study.parallel, stack.gpus(study.baseline))
-
-
-def _check_hosts(runner: Runner, hosts: Hosts | None, *, here: bool) -> None:
-    """Refuse to measure here what was begun over hosts, or there what was begun here.
-
-    Raises:
-        UsageError: the study was begun otherwise.
-    """
-    ledger = runner.ledger
-    if ledger.began is None:
-        return
-    if hosts is None and here and are_hosts(ledger) and trials_left(ledger, runner.study):
-        raise UsageError(
-            f"--resume {runner.folder}: the study's trials run over hosts; name their database with"
-            " --store."
-        )
-    if hosts is not None and not are_hosts(ledger, unknown=True):
-        raise UsageError(
-            f"--store {hosts.shown}: the study's trials run in lanes of one machine; leave it out,"
-            " or begin another study."
-        )
 
 
 def _once(expected: Expected) -> Expected:

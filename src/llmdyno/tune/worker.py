@@ -3,14 +3,15 @@
 It takes jobs from a team's database (`team.py`) and measures each as a lane does, in a process of
 its own on a leash (`lane.py`), with a server on loopback. What came goes to the database with the
 run's files. It renews its lease meanwhile; if somebody else has the job by then, what it measured
-is dropped. It asks no search and writes no ledger.
+is dropped. It asks no search and writes no ledger. Of a study over engines and fronts it follows
+the whole until that is over, and measures those combinations that it can.
 """
 
 import secrets
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,14 +23,12 @@ from llmdyno.machine import environment, hardware
 from llmdyno.processes import presence
 from llmdyno.processes.child import Child
 from llmdyno.processes.secrets import redact
-from llmdyno.tune import going_on
+from llmdyno.tune.copied import Copied
 from llmdyno.tune.database import VERSION, Database, Row
 from llmdyno.tune.entries import label
-from llmdyno.tune.folder import stack_of
 from llmdyno.tune.jobs import Leased
 from llmdyno.tune.lane import CAME, ORDER, Came, Order
 from llmdyno.tune.lanes import ours, start_lane, tidy
-from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.measure import SERVER_FILES, Measurement
 from llmdyno.tune.team import Team
 
@@ -57,14 +56,15 @@ def work(
             engine was replaced by another version meanwhile.
         StorageError: the database stays away, or nothing can be written here.
     """
-    return _Worker(_found(database, study, say), folder, say).run(name)
+    return _Worker(database, _found(database, study, say), folder, say).run(name)
 
 
 def studies_at_work(database: Database) -> list[Row]:
     """Return the studies whose trials run now: `study`, `name`, `version`; the tables are there."""
     return database.ask(
         "SELECT study, name, version FROM dyno_studies WHERE state = 'trials'"
-        " AND seen > now() - make_interval(secs => 2 * lease_s) ORDER BY seen DESC"
+        " AND whole IS NULL AND seen > now() - make_interval(secs => 2 * lease_s)"
+        " ORDER BY seen DESC"
     )
 
 
@@ -97,38 +97,19 @@ def _found(database: Database, study: str, say: Callable[[str], None]) -> Team:
 
 
 class _Worker:
-    def __init__(self, team: Team, folder: Path, say: Callable[[str], None]) -> None:
-        self._team, self._folder, self._say = team, folder, say
+    def __init__(
+        self, database: Database, team: Team, folder: Path, say: Callable[[str], None]
+    ) -> None:
+        self._database, self._team, self._folder, self._say = database, team, folder, say
         self._sitting = secrets.token_hex(4)
         self._host = 0
-        self._lines = 0  # of the ledger, that are here
-        self._runs: list[str] = []  # whose summaries are here
-        self._version: Callable[[], str | None] = lambda: None  # the engine's, here and now
+        self._parts: dict[str, Copied] = {}  # what this machine can measure, by its id
 
     def run(self, name: str) -> int:
         """Do what work() does for the study that was found."""
         team = self._team
-        self._fetch()
-        ledger = Ledger(self._folder)
-        if ledger.began is None:
-            raise StorageError("the study has no ledger in the database; start its lead again.")
-        stack = stack_of(ledger.spec)
-        stack.require_engine()
-        unlike = going_on.moved(
-            # Another version may have begun the study; the lead's own now is what counts.
-            {**ledger.environment, "llmdyno": team.terms()["llmdyno"]},
-            ledger.engine_version,
-            environment.describe(),
-            stack.engine.version(),
-            another_host=True,
-        )
-        if unlike:
-            raise UsageError(
-                f"{name}: this machine is unlike the lead's: {'; '.join(unlike)}. Runs of both"
-                " cannot be compared; make them alike, or begin a study with this one as its lead."
-            )
-        self._version = stack.engine.version
-        self._host = self._joined(name)
+        lacks = self._found_parts(name)
+        self._host = self._joined(name, lacks)
         self._say(f"host {self._host} ({name}) waits for trials.")
         delivered = 0
         while self._goes_on():
@@ -140,7 +121,39 @@ class _Worker:
         self._say(f"The study has no more trials; {delivered} measured here.")
         return delivered
 
-    def _joined(self, name: str) -> int:
+    def _found_parts(self, name: str) -> dict[str, str]:
+        """Find out what of the study this machine can measure; return what it cannot, and why.
+
+        Raises:
+            UsageError: nothing of it, or the machine is unlike the lead's.
+        """
+        team = self._team
+        whole = Copied(team, self._folder / team.study)
+        spec, here = whole.ledger.spec, environment.describe()
+        if not spec.combines:
+            stack = whole.stack()
+            stack.require_engine()
+            _refuse_unlike(name, whole.unlike(here, version=stack.engine.version()))
+            self._parts = {team.study: whole}
+            return {}
+        named = {*spec.engines, *spec.fronts}
+        _refuse_unlike(name, whole.unlike(here, version=None, without=named))
+        lacks = {}
+        for row in team.parts():
+            of = row["study"]
+            part = Copied(Team(self._database, of, team.study), self._folder / of)
+            own = part.ledger.spec
+            why = part.lacks(here, named - {own.engine, own.front})
+            if why is None:
+                self._parts[of] = part
+                continue
+            lacks[of] = why
+            self._say(f"! {own.engine} behind {own.front} is not measured here: {why}")
+        if not self._parts:
+            raise UsageError(f"{name}: no combination can be measured here.")
+        return lacks
+
+    def _joined(self, name: str, lacks: Mapping[str, str]) -> int:
         """Take a place among the hosts; wait while the name may be that of a worker that has died.
 
         Who was killed, or lost the database, could not say goodbye: it is known to be gone once
@@ -156,6 +169,7 @@ class _Worker:
             boot=presence.boot(),
             gpus=-1 if gpus is None else gpus,
             sitting=self._sitting,
+            lacks=lacks,
         )
         ends_s = time.monotonic() + self._team.terms()["lease_s"] + _IDLE_S
         if (number := join()) is None:
@@ -191,46 +205,46 @@ class _Worker:
             )
         return bool(row["state"] == "trials")
 
-    def _fetch(self) -> None:
-        """Bring what the ledger has by now, and the summaries that a race looks at."""
-        lines = self._team.lines(self._lines)
-        with (self._folder / store.LEDGER).open("a") as file:
-            file.writelines(f"{line}\n" for line in lines)
-        self._lines += len(lines)
-        for run, content in self._team.summaries(self._runs).items():
-            place = self._folder / run
-            if place.resolve().is_relative_to(self._folder.resolve()):
-                store.make_folder(place)
-                store.write_atomically(place / store.SUMMARY, content)
-            self._runs.append(run)
-
-    def _require_version(self, leased: Leased) -> None:
+    def _has_lost(self, leased: Leased) -> bool:
         """Give a job back whose baseline was measured with another version than is here now.
 
         Raises:
-            DynoError: the engine was replaced since this worker joined, here or at the lead.
+            DynoError: that was the last that could be measured here.
         """
-        was, now = Ledger(self._folder).engine_version, self._version()
-        if was is None or now is None or was == now:
-            return
-        self._team.give_back(leased.id, self._sitting)
-        raise DynoError(
-            f"host {self._host}: the engine's version: {was} at the lead, {now} here: it was"
-            f" replaced while the study ran. Put {was} in place here, and start this worker again."
-        )
+        part = self._parts[leased.study]
+        why = part.replaced()
+        if why is None:
+            return False
+        del self._parts[leased.study]
+        own = part.ledger.spec
+        if part.is_one_of_several:
+            part.team.lack(self._host, leased.study, why)
+        part.team.give_back(leased.id, self._sitting)
+        if not self._parts:
+            was, now = part.ledger.engine_version, part.stack().engine.version() or "none"
+            raise DynoError(
+                f"host {self._host}: the engine's version: {was} at the lead, {now} here: it was"
+                f" replaced while the study ran. Put {was} in place here, and start this worker"
+                " again."
+            )
+        self._say(f"! {own.engine} behind {own.front} is not measured here any more: {why}")
+        return True
 
     def _measured(self, leased: Leased) -> bool:
         """Measure a job and deliver what came; False: it is somebody else's, or was taken back."""
-        self._fetch()
-        self._require_version(leased)
+        part = self._parts[leased.study]
+        part.fetch()
+        if self._has_lost(leased):
+            return False
+        team, folder = part.team, part.folder
         posted = leased.posted
-        name = label(posted.phase, posted.number)
-        run = self._folder / "runs" / store.new_id(name)
+        name = f"{part.called}{label(posted.phase, posted.number)}"
+        run = folder / "runs" / store.new_id(label(posted.phase, posted.number))
         store.make_folder(run)
         order = Order(
-            study=Ledger(self._folder).spec,
-            folder=str(self._folder),
-            run=str(run.relative_to(self._folder)),
+            study=part.ledger.spec,
+            folder=str(folder),
+            run=str(run.relative_to(folder)),
             config=posted.config,
             load=posted.load,
             imports=tuple(sys.path),
@@ -241,7 +255,7 @@ class _Worker:
         self._say(f"  {name} begins.")
         child = start_lane(run, {})
         try:
-            held = self._watched(child, leased.id)
+            held = self._watched(child, team, leased.id)
         except BaseException:
             child.stop()  # the lease runs out
             raise
@@ -251,47 +265,61 @@ class _Worker:
             self._say(f"  {name} is not ours any more; what came of it is dropped.")
             shutil.rmtree(run, ignore_errors=True)
             return False
-        came = self._came(run, str(child_failure or "it ended without a result"))
+        came = _came(folder, run, str(child_failure or "it ended without a result"))
         tidy(run)
-        delivered = self._team.deliver(
+        delivered = team.deliver(
             leased.id, self._sitting, run=order.run, came=came, files=_files(run)
         )
         self._say(f"  {name} {'was delivered' if delivered else 'came too late'}.")
         shutil.rmtree(run, ignore_errors=True)
         return delivered
 
-    def _watched(self, child: Child, job: int) -> bool:
+    def _watched(self, child: Child, team: Team, job: int) -> bool:
         """Wait until a job is measured; False: the lease was lost, or the study is over."""
-        beat_s = self._team.terms()["lease_s"] / _BEATS
+        beat_s = team.terms()["lease_s"] / _BEATS
         next_s = 0.0
         while not child.ended():
             if time.monotonic() >= next_s:
-                if not self._goes_on() or not self._team.renew(job, self._sitting):
+                if not self._goes_on() or not team.renew(job, self._sitting):
                     return False
                 next_s = time.monotonic() + beat_s
             try:
                 time.sleep(min(_LOOK_S, beat_s))
             except KeyboardInterrupt:
-                self._team.give_back(job, self._sitting)
+                team.give_back(job, self._sitting)
                 raise
         return True
 
-    def _came(self, run: Path, lost_why: str) -> str:
-        """Return what a lane has written, or that its process was lost.
 
-        Raises:
-            StorageError: it could not write its results here.
-        """
-        place = run / CAME
-        if not place.exists():
-            why = f"the process that measured it was lost: {lost_why}"
-            failed = Measurement(failure_class="died", failure_why=why)
-            return msgspec.json.encode(Came(measurement=failed)).decode()
-        content = place.read_bytes()
-        came = msgspec.json.decode(content, type=Came)
-        if came.measurement is None:
-            raise StorageError(came.storage)
-        return content.decode().replace(f"{self._folder}/", "")  # a path here is none there
+def _refuse_unlike(name: str, unlike: Sequence[str]) -> None:
+    """Refuse to measure on a machine that is unlike the lead's.
+
+    Raises:
+        UsageError: it is.
+    """
+    if unlike:
+        raise UsageError(
+            f"{name}: this machine is unlike the lead's: {'; '.join(unlike)}. Runs of both"
+            " cannot be compared; make them alike, or begin a study with this one as its lead."
+        )
+
+
+def _came(folder: Path, run: Path, lost_why: str) -> str:
+    """Return what a lane has written, or that its process was lost.
+
+    Raises:
+        StorageError: it could not write its results here.
+    """
+    place = run / CAME
+    if not place.exists():
+        why = f"the process that measured it was lost: {lost_why}"
+        failed = Measurement(failure_class="died", failure_why=why)
+        return msgspec.json.encode(Came(measurement=failed)).decode()
+    content = place.read_bytes()
+    came = msgspec.json.decode(content, type=Came)
+    if came.measurement is None:
+        raise StorageError(came.storage)
+    return content.decode().replace(f"{folder}/", "")  # a path here is none there
 
 
 def _files(run: Path) -> dict[str, bytes]:
