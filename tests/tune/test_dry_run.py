@@ -140,7 +140,7 @@ def test_a_budget_that_ends_the_study_says_what_it_costs_then() -> None:
     document = planned(asked(budget="$15", price="60/h"))  # 15 minutes, as above
 
     assert document["money"] == pytest.approx(document["minutes"], abs=0.1)
-    assert document["budget"]["money"] == pytest.approx(15.0 + 10.0, abs=0.1)
+    assert document["budget"]["money"] == pytest.approx(15.0 + 5.8, abs=0.1)
     said = shown(document)
     assert f"At the machine's price that is {document['money']:g} without the budget." in said
     assert f"after the budget does. That costs about {document['budget']['money']:g}." in said

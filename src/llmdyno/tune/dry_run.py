@@ -7,9 +7,8 @@ where it goes on; else it is a guess, and the document says so. The document's k
     llmdyno.dry-run/1 (November 2026): the first.
     29 November 2026, added: "lanes", the parts of the machine on which trials run at once.
     30 November 2026, added: in "budget" "pairs" and "over_minutes": what the trials leave for the
-        proof, and for how long it goes on after the budget's end. "confirmation" is of those pairs
-        and of those that were measured before. "money", about what the study costs then. "lanes"
-        may be hosts, with --store.
+        proof, and how long it goes on after the budget's end; "money", what the study costs then.
+        "confirmation" is of those pairs and earlier ones. "lanes" may be hosts, with --store.
 """
 
 import math
@@ -391,12 +390,11 @@ def _budget(
     proves = trials > 0 or not takes["trials"].runs
     over_s = max(0.0, pairs * pair_s - left_s) if proves else 0.0
     whole_s = sum(one.seconds for one in phases)
-    paid_s = min(whole_s, max(0.0, limit_s - spent_s) + over_s)
     return {
         "minutes": round(limit_s / _MINUTE_S, 1),
         "trials": trials,
         "enough": limit_s - spent_s >= whole_s,
         "pairs": pairs if proves else 0,
         "over_minutes": round(over_s / _MINUTE_S, 1),
-        "money": money(study.price_per_h, paid_s),
+        "money": money(study.price_per_h, min(whole_s, max(0.0, limit_s - spent_s) + over_s)),
     }

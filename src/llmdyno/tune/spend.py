@@ -69,4 +69,4 @@ def show_budget(budget: float | Spend) -> str:
 
 def money(price_per_h: float | None, seconds: float) -> float | None:
     """Return what a time costs, to two digits; None: there is no price."""
-    return None if price_per_h is None else round(price_per_h * seconds / 3600.0, 2)
+    return None if price_per_h is None else round(price_per_h * seconds / _HOUR_S, 2)
