@@ -17,7 +17,18 @@ import msgspec
 from llmdyno.errors import StorageError
 from llmdyno.store import LEDGER, RUNS
 from llmdyno.tune import commands
-from llmdyno.tune.entries import OUT_OF_BUDGET, VERSION, Began, Entry, Event, Key, Out, Phase, Step, key
+from llmdyno.tune.entries import (
+    OUT_OF_BUDGET,
+    VERSION,
+    Began,
+    Entry,
+    Event,
+    Key,
+    Out,
+    Phase,
+    Step,
+    key,
+)
 from llmdyno.tune.spec import Study
 from llmdyno.units import counted
 
