@@ -14,6 +14,7 @@ from llmdyno import plugins
 from llmdyno.errors import HomeError, UsageError, nearest
 from llmdyno.fronts import check_load
 from llmdyno.knobs import Knob, check, parse_settings
+from llmdyno.serve.engine_arguments import check_arguments
 from llmdyno.serve.stack import Stack, load_stack
 from llmdyno.tune import objectives
 from llmdyno.tune.candidates import describe
@@ -132,8 +133,8 @@ def _check_names(study: Study) -> None:
                 f"--engine-arg {word}: is a word of one engine's command line, and"
                 f" {len(study.engines)} are compared; say whose, as in {study.engines[0]}:{word}."
             )
-    for name in study.engines if study.engine_args else ():
-        load_stack(name, "native", study.model, words_of(study, name))
+    for name in study.engines:
+        check_arguments(plugins.load("engines", name), study.model, words_of(study, name))
 
 
 def _fitted(study: Study, engine: str, front: str, *, here: bool) -> Stack | Combination:
