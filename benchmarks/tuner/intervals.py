@@ -23,8 +23,8 @@ from simulated import told
 from llmdyno.results import pairs
 from llmdyno.results.pairs import Run
 from llmdyno.results.stats import Spread
+from llmdyno.tune.pairs import EFFECT
 
-EFFECT = 0.10  # what the plan asks for, as tune.pairs.EFFECT
 _ROW_MIN = 20  # intervals of a number of pairs, to be told apart
 
 Rule = Callable[[Sequence[Run], Spread], tuple[int, pairs.Paired]]

@@ -108,8 +108,7 @@ def test_a_gain_that_may_cost_the_slos_is_neither_for_it_nor_against_it() -> Non
         ([[0.998, 1.0]], "its own; up to 0.2 % in the token rate is not ruled out."),
         (
             [[0.9, 1.21], [0.66, 1.3]],
-            "a and b are not shown to have an effect of their own; up to 21 % (a) and 34 % (b) in"
-            " the token rate are not ruled out.",
+            "of their own; up to 21 % (a) and 34 % (b) in the token rate are not ruled out.",
         ),
     ],
 )

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from llmdyno.cli.rebuild import rebuild
+from llmdyno.errors import UsageError
 from llmdyno.results import findings, verdicts
+from llmdyno.store import LEDGER
 from llmdyno.terminal.closing import closing_lines
 from llmdyno.terminal.study import verdict_lines
-from llmdyno.errors import UsageError
-from llmdyno.store import LEDGER
 from llmdyno.tune import going_on
 from llmdyno.tune.entries import Out, Step
 from llmdyno.tune.folder import open_study, stack_of

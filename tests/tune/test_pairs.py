@@ -95,6 +95,8 @@ def test_the_noise_that_the_pairs_show_asks_for_more(
 
     assert len(quiet) == 10
     assert len(loud) == 24
+    more = Confirmed(tmp_path / "more", 0.3, max_pairs=15).run(monkeypatch)
+    assert len(more) == 30
 
 
 def test_the_first_three_pairs_decide_how_many_there_are() -> None:
@@ -388,6 +390,11 @@ def test_what_decides_how_many_pairs_there_are_counts_in_what_they_find() -> Non
     assert whole.startswith("Confirmation: about 7 interleaved pairs. With equal runs 5.0% apart")
     assert whole.endswith("in 80 of 100 cases. The first three decide.")
     assert six.endswith("; one of 10% would need 7 pairs. The first three decide.")
+    twenty = flags.study_spec({**asked, "max_pairs": 20})
+    said = pairs.announcement(twenty, 0.1)
+    assert said.startswith("Confirmation: about 19 interleaved pairs.")
+    assert pairs.pairs_needed(twenty, 0.1) == 19
+    assert pairs.pairs_needed(flags.study_spec({**asked, "pairs": 3}), 0.1) == 12
 
 
 def test_where_pairs_can_find_next_to_nothing_that_is_said_in_words() -> None:

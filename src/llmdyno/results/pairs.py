@@ -201,17 +201,18 @@ def power(effect: float, noise: float, pairs: int, *, decided: bool = False) -> 
     return 0.5 * (1.0 + math.erf(shift / math.sqrt(2.0)))
 
 
-def pairs_for(effect: float, noise: float, *, decided: bool = False) -> int:
-    """Return how many pairs find an effect in 80 % of cases; PAIRS_MAX if even more would do.
+def pairs_for(effect: float, noise: float, *, decided: bool = False, most: int = PAIRS_MAX) -> int:
+    """Return how many pairs find an effect in 80 % of cases; `most` if even more would do.
 
     Args:
         effect: as a share.
         noise: see pooled_noise().
         decided: as compared() takes it; then there are at least DECIDED_MIN.
+        most: pairs that there may be.
     """
-    counts = range(DECIDED_MIN if decided else PAIRS_MIN, PAIRS_MAX + 1)
+    counts = range(DECIDED_MIN if decided else PAIRS_MIN, most + 1)
     enough = (pairs for pairs in counts if power(effect, noise, pairs, decided=decided) >= POWER)
-    return next(enough, PAIRS_MAX)
+    return next(enough, most)
 
 
 def detectable(noise: float, pairs: int, *, decided: bool = False) -> float:

@@ -42,7 +42,7 @@ from llmdyno.tune.gate import SECONDS_MAX, SECONDS_MIN
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.narrator import Narrator
 from llmdyno.tune.noise import spreads_before
-from llmdyno.tune.pairs import EFFECT, pairs_asked
+from llmdyno.tune.pairs import pairs_asked, pairs_needed
 from llmdyno.tune.rounds import waves
 from llmdyno.tune.runner import Runner
 from llmdyno.tune.spec import Study
@@ -350,7 +350,7 @@ def _confirmation(
         "until": study.confirm_until,
         "noise": round(noise, 4),
         "detects": round(statistics.detectable(noise, pairs, decided=decided), 4),
-        "pairs_for_10_percent": statistics.pairs_for(EFFECT, noise, decided=decided),
+        "pairs_for_10_percent": pairs_needed(study, noise),
     }
 
 

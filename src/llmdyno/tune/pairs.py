@@ -268,7 +268,7 @@ def announcement(study: Study, noise: float, heading: str = "Confirmation") -> s
         )
     decides = " The first three decide." if decided else ""
     told = f"{pairs}. With {spread} they find a difference of {smallest:.0%} in 80 of 100 cases"
-    would = statistics.pairs_for(EFFECT, noise, decided=decided)
+    would = pairs_needed(study, noise)
     if smallest <= EFFECT or would <= asked:
         return f"{told}.{decides}"
     enough = statistics.power(EFFECT, noise, would, decided=decided) >= statistics.POWER
@@ -280,7 +280,13 @@ def pairs_asked(study: Study, noise: float) -> int:
     """Return how many pairs the plan asks for at this noise between equal runs."""
     if study.pairs is not None:
         return study.pairs
-    return min(study.pairs_most, statistics.pairs_for(EFFECT, noise, decided=True))
+    return statistics.pairs_for(EFFECT, noise, decided=True, most=study.pairs_most)
+
+
+def pairs_needed(study: Study, noise: float) -> int:
+    """Return how many pairs find EFFECT at this noise, of those that there are in any study."""
+    most = max(statistics.PAIRS_MAX, study.pairs_most)
+    return statistics.pairs_for(EFFECT, noise, decided=study.pairs_decided, most=most)
 
 
 def deciding(steps: Sequence[Step]) -> list[Step]:
