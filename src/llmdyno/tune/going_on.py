@@ -98,18 +98,21 @@ def check_knobs(ledger: Ledger, knobs: Sequence[Knob], version: str | None) -> N
         UsageError: names the first such knob.
     """
     known = {knob.name for knob in knobs}
-    again = [
-        step for step in ledger.steps if blame.is_open(ledger, step, ledger.spec.baseline, knobs)
+    baseline = ledger.spec.baseline
+    configs = [(step.config, "was measured") for step in ledger.steps if step.state == "measured"]
+    configs += [
+        (step.config, "is to be measured")
+        for step in ledger.steps
+        if blame.is_open(ledger, step, baseline, knobs)
     ]
-    measured = [step for step in ledger.steps if step.state == "measured"]
-    for steps, what in ((measured, "was measured"), ([*again, *ledger.out], "is to be measured")):
-        gone = ((n, v) for step in steps for n, v in step.config.items() if n not in known)
-        for name, value in gone:
+    configs += [(out.config, "is to be measured") for out in ledger.out]
+    for config, what in configs:
+        for name in (one for one in config if one not in known):
             engine = " ".join(one for one in (ledger.spec.engine, version) if one)
             raise UsageError(
-                f"{ledger.path.parent}: {name}={show(value)} {what}, and {engine} has no such knob."
-                " Go on with the version that has it, or begin another study; dyno report still"
-                " reads this one."
+                f"{ledger.path.parent}: {name}={show(config[name])} {what}, and {engine} has no"
+                " such knob. Go on with the version that has it, or begin another study; dyno"
+                " report still reads this one."
             )
 
 
