@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import optuna
 import pytest
 from optuna.trial import TrialState
@@ -11,11 +12,13 @@ from llmdyno.errors import UsageError
 from llmdyno.knobs import (
     Knob,
     Value,
+    accepts,
     at_least,
     check,
     check_version,
     default,
     parse_settings,
+    singular,
 )
 from llmdyno.search.tpe import TpeSearch
 from llmdyno.tune.search import space
@@ -231,3 +234,48 @@ def test_every_knob_that_is_suggested_would_be_accepted() -> None:
                 check({f"group.{knob.name}": 1}, knobs)
             named = knob.name if knob.takes_effect(knobs, {}) else knob.instead
             assert str(refused.value).endswith((f"Did you mean '{named}'?", f" {knob.only_with}."))
+
+
+# What one of each unit of the shipped knobs is called, as a dictionary has it.
+SINGULARS = {
+    "GB": "GB",
+    "GPUs": "GPU",
+    "GiB": "GiB",
+    "blocks": "block",
+    "bytes": "byte",
+    "copies": "copy",
+    "microseconds": "microsecond",
+    "ms": "ms",
+    "processes": "process",
+    "requests": "request",
+    "restarts": "restart",
+    "s": "s",
+    "sequences": "sequence",
+    "stages": "stage",
+    "steps": "step",
+    "streams": "stream",
+    "threads": "thread",
+    "tokens": "token",
+    "weights": "weight",
+}
+
+
+def test_one_of_every_shipped_unit_has_the_right_word() -> None:
+    units = {
+        knob.unit
+        for kind in ("engines", "fronts")
+        for name in plugins.names(kind)
+        for knob in plugins.load(kind, name).knobs
+        if knob.unit
+    }
+
+    assert {unit: singular(unit) for unit in units} == SINGULARS
+
+
+@pytest.mark.parametrize(
+    ("low", "said"), [(1, "a whole number of at least 1 copy"), (2, "of at least 2 copies")]
+)
+def test_a_bound_of_one_has_the_unit_of_one(low: int, said: str) -> None:
+    knob = msgspec.structs.replace(ROAD, kind="int", low=low, unit="copies")
+
+    assert accepts(knob).endswith(said)

@@ -267,8 +267,18 @@ def accepts(knob: Knob) -> str:
     if knob.low is not None and knob.high is not None:
         return f"{what} from {knob.low:,} to {knob.high:,}{unit}"
     if knob.low is not None:
-        return f"{what} of at least {knob.low:,}{unit}"
+        least = f" {singular(knob.unit)}" if knob.low == 1 and unit else unit
+        return f"{what} of at least {knob.low:,}{least}"
     return what + unit
+
+
+def singular(unit: str) -> str:
+    """Return what one of a unit is called: "token" of "tokens", "copy" of "copies", "s" of "s"."""
+    if len(unit) <= len("ms"):  # "s" and "ms" are no plurals
+        return unit
+    if unit.endswith("ies"):
+        return f"{unit.removesuffix('ies')}y"
+    return unit.removesuffix("es" if unit.endswith("sses") else "s")
 
 
 def show(value: Value | None) -> str:

@@ -18,6 +18,16 @@ def test_the_defaults_are_those_of_a_study() -> None:
     ]
 
 
+def test_the_help_of_what_takes_one_engine_speaks_of_no_other() -> None:
+    flags = {field.name: field.flag for field in stack_flags("engine", "front", "engine_arg")}
+
+    assert {flags[name].metavar for name in ("engine", "front")} == {"NAME"}
+    assert flags["engine_arg"].help == (
+        "A word for the engine's own command line, for what has no knob; may be repeated."
+    )
+    assert not [name for name, flag in flags.items() if "several" in flag.help]
+
+
 def test_settings_are_read_alone_and_checked_together() -> None:
     asked = study_spec({"engine": "timed.engine", "model": "m"})
 

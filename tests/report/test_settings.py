@@ -26,6 +26,7 @@ def test_settings_that_differ_come_first_and_defaults_are_marked() -> None:
     [
         ("threads", 1, "1 thread "),
         ("threads", 2, "2 threads "),
+        ("copies", 1, "1 copy "),
         ("ms", 1, "1 ms "),
         ("s", 1, "1 s "),
     ],

@@ -14,7 +14,7 @@ from llmdyno.cli.output import print_json, print_line, say, terminate_as_interru
 from llmdyno.errors import UsageError
 from llmdyno.flag import Field
 from llmdyno.knobs import Config
-from llmdyno.tune.spec import Study
+from llmdyno.tune.spec import ENGINE_ARG, Study
 
 if TYPE_CHECKING:
     from llmdyno.processes.launch import Launch
@@ -22,15 +22,22 @@ if TYPE_CHECKING:
     from llmdyno.serve.stack import Stack
 
 
+_OF_ONE: dict[str, dict[str, Any]] = {
+    "engine": {"metavar": "NAME"},
+    "front": {"metavar": "NAME"},
+    "engine_arg": {"help": ENGINE_ARG},
+}
+
+
 def stack_flags(*names: str) -> list[Field]:
     """Return the flags of these names that a command shares with `dyno tune`, which takes several.
 
-    What serves takes one engine and one front.
+    What serves takes one engine and one front, and its help speaks of no more.
     """
     return [
-        msgspec.structs.replace(field, flag=msgspec.structs.replace(field.flag, metavar="NAME"))
-        if field.name in {"engine", "front"}
-        else field
+        msgspec.structs.replace(
+            field, flag=msgspec.structs.replace(field.flag, **_OF_ONE.get(field.name, {}))
+        )
         for field in study_flags()
         if field.name in names
     ]

@@ -75,8 +75,7 @@ def _unit(unit: str, value: str) -> str:
     """Return a unit to go behind a value: "1 thread", "2 threads", "1 s"."""
     if not unit or value == "unset":
         return ""
-    is_one = value == "1" and len(unit) > 2  # "ms" and "s" are no plurals
-    return f" {unit.removesuffix('s') if is_one else unit}"
+    return f" {knobs.singular(unit) if value == '1' else unit}"
 
 
 def _written(config: Document, name: str, guide: Mapping[str, Knob], version: str | None) -> str:

@@ -30,6 +30,8 @@ from llmdyno.units import percent, show_seconds
 BUDGET = Kind(parse_budget, show_budget)
 SEARCH_SEEDS = 2**32  # how many Optuna knows
 _TRIAL_S_MIN = 0.2
+# The help of what takes one engine; a study adds how to say whose it is.
+ENGINE_ARG = "A word for the engine's own command line, for what has no knob; may be repeated."
 
 
 class Study(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,8 +61,7 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         Flag(
             TEXTS,
-            "A word for the engine's own command line, for what has no knob; may be repeated. Of"
-            " several engines say whose: ENGINE:--FLAG=VALUE.",
+            f"{ENGINE_ARG} Of several engines say whose: ENGINE:--FLAG=VALUE.",
             name="engine_arg",
             in_file="engine_args",
             metavar="--FLAG=VALUE",
