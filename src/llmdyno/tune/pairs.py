@@ -10,7 +10,7 @@ have ended, only those that are gone are measured, until --resume plans others.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -19,8 +19,9 @@ import msgspec
 from llmdyno.knobs import Value
 from llmdyno.results import pairs as statistics
 from llmdyno.results.stats import Spread
-from llmdyno.tune import pair_runs, paired
+from llmdyno.tune import going_on, pair_runs, paired
 from llmdyno.tune.entries import OUT_OF_BUDGET, Event, Step
+from llmdyno.tune.ledger import PLAN_OF_PAIRS, Ledger
 from llmdyno.tune.noise import before_pairs, spreads_before
 from llmdyno.tune.runner import Runner
 from llmdyno.tune.spec import Study
@@ -287,6 +288,28 @@ def pairs_needed(study: Study, noise: float) -> int:
     """Return how many pairs find EFFECT at this noise, of those that there are in any study."""
     most = max(statistics.PAIRS_MAX, study.pairs_most)
     return statistics.pairs_for(EFFECT, noise, decided=study.pairs_decided, most=most)
+
+
+def have_ended(
+    study: Study, whole: Ledger, ledgers: Sequence[Ledger], none: Collection[int]
+) -> bool:
+    """Tell whether a would-be winner has its pairs, and --resume asks for no others.
+
+    Args:
+        study: as it is asked for now.
+        whole: its own ledger.
+        ledgers: that with the pairs; of a study over several those of its combinations.
+        none: the numbers of the would-be winners that are none.
+    """
+    plan = PLAN_OF_PAIRS | {"budget_s"}
+    if whole.began is None or plan & going_on.changes(whole, study).keys():
+        return False
+    return any(
+        ledger.pairs_ended(step.contender)
+        for ledger in ledgers
+        for step in ledger.of("confirm")
+        if step.contender not in none
+    )
 
 
 def deciding(steps: Sequence[Step]) -> list[Step]:
