@@ -309,9 +309,21 @@ def test_the_noise_of_an_earlier_winners_pairs_is_known_before_the_next_ones(
     assert known(0) == []  # its own pairs are none before it
     assert [spread.freedom for spread in known(1)] == [24 - 4]
     assert pairs_expected(study, 0, [], known(1)) == 12
-    moved = [msgspec.structs.replace(step, place=1) for step in runner.ledger.steps]
+    early = list(runner.ledger.steps)
+    moved = [msgspec.structs.replace(step, place=1) for step in early]
     runner.ledger.steps[:] = moved  # of another machine
     assert known(1) == []
+
+    own = msgspec.structs.replace(early[0], contender=1, config={}, run="runs/own")
+    more = [
+        msgspec.structs.replace(step, number=step.number + 24, run=f"{step.run}-late")
+        for step in early
+    ]
+    runner.ledger.steps[:] = [*early, own, *more]
+    assert [spread.freedom for spread in known(1)] == [24 - 4]  # what came later changes nothing
+    runner.ledger.append(Event(kind="moved", why="another machine"))
+    assert [spread.freedom for spread in known(1)] == [24 - 4]
+    assert known(2) == []  # it begins there
 
 
 def unlike(start: Start) -> tuple[float, float]:
