@@ -1,10 +1,10 @@
 """How often the interval of a confirmation holds the truth, given how many pairs there were.
 
     python benchmarks/tuner/intervals.py [--draws 4000] [--rule once,each] [--noise 2,5,10]
-                                         [--effects 0,5,10,90]
+                                         [--effects 0,5,10,90] [--louder 1]
 
 Runs are drawn as logarithms: a level, the effect, the noise of a start. Before the pairs the winner
-has run twice. The rules:
+has run twice; it may be louder than the baseline, whose noise is told. The rules:
 
 once   the first three pairs decide how many there will be (results/pairs.py), as in `dyno tune`
 each   after each pair all of them decide again, as it did until 30 November 2026
@@ -23,8 +23,8 @@ from simulated import told
 from llmdyno.results import pairs
 from llmdyno.results.pairs import Run
 from llmdyno.results.stats import Spread
+from llmdyno.tune.pairs import EFFECT
 
-EFFECT = 0.10  # what the plan asks for, as tune.pairs.EFFECT
 _ROW_MIN = 20  # intervals of a number of pairs, to be told apart
 
 Rule = Callable[[Sequence[Run], Spread], tuple[int, pairs.Paired]]
@@ -58,15 +58,15 @@ def each(runs: Sequence[Run], before: Spread) -> tuple[int, pairs.Paired]:
 RULES: dict[str, Rule] = {"once": once, "each": each}
 
 
-def cell(task: tuple[str, float, float, int]) -> list[Drawn]:
-    """Draw the confirmations of a rule, a noise and an effect."""
-    name, noise, effect, draws = task
+def cell(task: tuple[str, float, float, int, float]) -> list[Drawn]:
+    """Draw the confirmations of a rule, a noise, an effect and a winner's louder noise."""
+    name, noise, effect, draws, louder = task
     draw = np.random.default_rng([int(1000 * noise), int(1000 * effect)])
     arms = [arm for pair in range(pairs.PAIRS_MAX) for arm in pairs.order(pair)]
     truth, made = math.log1p(effect), []
     for _ in range(draws):
-        logs = draw.normal(0, noise, len(arms)) + truth * np.array(arms)
-        before = Spread(noise**2 * draw.chisquare(1), 1.0)
+        logs = draw.normal(0, np.where(arms, louder * noise, noise)) + truth * np.array(arms)
+        before = Spread((louder * noise) ** 2 * draw.chisquare(1), 1.0)
         runs = [Run(at, arms[at], float(log), 0.0) for at, log in enumerate(logs)]
         count, found = RULES[name](runs, before)
         assert found.ci95 is not None
@@ -102,19 +102,20 @@ def main() -> None:
     parser.add_argument("--rule", default="once,each")
     parser.add_argument("--noise", default="2,5,10", help="in percent")
     parser.add_argument("--effects", default="0,5,10,90", help="in percent")
+    parser.add_argument("--louder", type=float, default=1.0, help="times, of the winner")
     parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args()
     print("| rule | noise | truth | pairs | it holds the truth | given the pairs | called better |")
     print(f"|{'---|' * 7}")
     asked = [
-        (rule, float(noise) / 100, float(effect) / 100, given.draws)
+        (rule, float(noise) / 100, float(effect) / 100, given.draws, given.louder)
         for rule in given.rule.split(",")
         for noise in given.noise.split(",")
         for effect in given.effects.split(",")
     ]
     with ProcessPoolExecutor(given.processes) as pool:
         for task, found in zip(asked, pool.map(cell, asked), strict=True):
-            rule, noise, effect, _ = task
+            rule, noise, effect, *_ = task
             print(f"| {rule} | {noise:.0%} | +{effect:.0%} | {row(found)} |", flush=True)
 
 

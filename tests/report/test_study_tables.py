@@ -37,7 +37,11 @@ def test_lm_evals_tasks_without_a_winner_are_told() -> None:
     found = {**study(), "spec": {"lm_eval": ["gsm8k"]}, "outcome": {"state": "nothing better"}}
     assert said in conclusions.remarks(found)
 
-    assert said not in conclusions.remarks({**found, "outcome": {"state": "confirmed"}})
+    confirmed = {**found, "outcome": {"state": "confirmed"}}
+    assert said not in conclusions.remarks(confirmed)
+    for tie in ("shown_equal", "no_better"):
+        tied = {**found["confirmation"], "verdict": "no difference", tie: True}
+        assert said in conclusions.remarks({**confirmed, "confirmation": tied})
     asked = {"lm_eval": {"tasks": [{"task": "gsm8k"}]}}
     assert said not in conclusions.remarks({**found, "quality": asked})
 

@@ -22,7 +22,7 @@ def test_three_sentences_say_what_by_what_and_why() -> None:
     assert second == (
         "What did it is enable_prefix_caching (false → true): with it the token rate is 2.9 times"
         " as high (2.6 to 3.2). max_num_batched_tokens is not shown to have an effect of its own;"
-        " up to 13 % in the token rate would not have shown."
+        " up to 13 % in the token rate is not ruled out."
     )
     assert third.startswith("Before as after, decode held the server back at 100 users: a request")
     assert "not known" in third

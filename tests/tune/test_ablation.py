@@ -171,6 +171,7 @@ def test_what_matters_gets_more_pairs_and_the_rest_is_grouped(tmp_path: Path) ->
     assert rows[0]["pairs"] == 3
     (group,) = found.interactions()
     assert (group["knobs"], group["kind"]) == (["b", "c", "d"], "no effect")
+    assert group["why"].endswith("% is not ruled out.")
     # The order of the arms changes from pair to pair, so that a drift cancels.
     first_of_pair = [number % 2 for number in runner.order[::2]]
     assert set(first_of_pair) == {0, 1}

@@ -16,6 +16,7 @@ from llmdyno import store
 from llmdyno.cli import flags
 from llmdyno.cli.rebuild import rebuild
 from llmdyno.errors import DynoError, ServerError, UsageError
+from llmdyno.machine import environment
 from llmdyno.quality.answers import Answers
 from llmdyno.results import findings
 from llmdyno.serve.stack import Stack
@@ -223,6 +224,27 @@ def test_pairs_over_two_engines_are_of_one_place(
     assert ("torn-pairs" in codes) == (not moved)
     assert ("another-place" in codes) == moved
     assert len(first.done) == 10
+
+
+def test_a_study_over_engines_that_may_not_go_on_is_as_it_was(
+    measured: Callable[[Bench], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last combination alone has a knob that is gone; those before it have not moved."""
+    measured(Bench({"timed.engine": 40, "faulty.engine": 20}))
+    Combined(spec(), tmp_path / "s", unheard()).run()
+    ledgers = sorted((tmp_path / "s").rglob(store.LEDGER))
+    assert len(ledgers) == 3
+    path = next(one for one in ledgers if "faulty" in str(one))
+    first, *steps = path.read_text().splitlines(keepends=True)
+    path.write_text(first + "".join(one.replace('"config":{"', '"config":{"x') for one in steps))
+    before = [one.read_bytes() for one in ledgers]
+    real = environment.describe
+    monkeypatch.setattr(environment, "describe", lambda **told: {**real(**told), "kernel": "x"})
+
+    with pytest.raises(UsageError, match="no such knob"):
+        Combined(spec(), tmp_path / "s", unheard(), elsewhere=True).run()
+
+    assert [one.read_bytes() for one in ledgers] == before
 
 
 BEST = {"fast": True, "itl_ms": 10}

@@ -248,6 +248,25 @@ def test_a_study_that_goes_on_has_only_what_is_left(
     assert phases["confirmation"]["runs"] == 2 * study.study().pairs_least
 
 
+def test_pairs_that_have_ended_are_not_to_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = StudyLab(tmp_path / "s", monkeypatch)
+    quiet = study.study(pairs=None)
+    study.run(fast, quiet)
+    path = study.folder / store.LEDGER
+    lines = path.read_text().splitlines(keepends=True)
+    last = [f'"phase":"confirm","number":{number},' for number in (8, 9)]
+    path.write_text("".join(line for line in lines if not any(one in line for one in last)))
+
+    def to_come(asked: Study) -> int:
+        phases = {one["phase"]: one for one in planned(asked, study.folder)["phases"]}
+        return int(phases["confirmation"]["runs"])
+
+    assert to_come(quiet) == 0  # four were enough for the version that made them
+    assert to_come(study.study(pairs=None, max_pairs=13)) > 0
+
+
 def test_a_proof_without_trials_to_come_has_only_the_pairs_that_are_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,12 +5,17 @@ from pathlib import Path
 import pytest
 
 from llmdyno.cli.rebuild import rebuild
+from llmdyno.errors import UsageError
 from llmdyno.results import findings, verdicts
+from llmdyno.store import LEDGER
 from llmdyno.terminal.closing import closing_lines
 from llmdyno.terminal.study import verdict_lines
-from llmdyno.tune.folder import open_study
+from llmdyno.tune import going_on
+from llmdyno.tune.entries import Out, Step
+from llmdyno.tune.folder import open_study, stack_of
 from llmdyno.tune.going_on import extended
-from study_lab import StudyLab, fast
+from llmdyno.tune.ledger import Ledger
+from study_lab import Start, StudyLab, fast
 
 SINCE = "the engine's version: 1.0 before, 2.0 after"
 
@@ -64,6 +69,64 @@ def test_pairs_of_two_places_are_told_apart(lab: StudyLab, monkeypatch: pytest.M
     )
     said = f"; 2 of 3 pairs were measured before the study moved: {SINCE}"
     assert said in findings.verdict(document).sentence
+
+
+def test_a_study_that_may_not_go_on_has_not_moved(
+    lab: StudyLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.run(fast)
+    rename_knob(lab.folder / LEDGER)
+    before = (lab.folder / LEDGER).read_bytes()
+    monkeypatch.setenv("FAULTY_VERSION", "2.0")
+
+    assert "brisk=true was measured" in str(lab.fails(fast, open_study(lab.folder), elsewhere=True))
+
+    assert (lab.folder / LEDGER).read_bytes() == before
+
+
+def rename_knob(ledger: Path) -> None:
+    """Let what was measured have another knob, as if the engine had no such one any more."""
+    first, *steps = ledger.read_text().splitlines(keepends=True)
+    ledger.write_text(first + "".join(one.replace('"fast":', '"brisk":') for one in steps))
+
+
+def test_what_failed_with_a_knob_that_is_gone_keeps_no_study_from_going_on(lab: StudyLab) -> None:
+    def dies(start: Start) -> tuple[float, float] | str:
+        return "died" if start.config.get("fast") else (20.0 - len(start.config), 20.0)
+
+    lab.run(dies, lab.study(search="fast,itl_ms", trials=4))
+    rename_knob(lab.folder / LEDGER)
+    failed = [one for one in lab.steps if one.config.get("brisk")]
+    assert {one.state for one in failed} == {"failed"}
+
+    document = lab.run(dies, open_study(lab.folder))
+
+    assert document["outcome"]["state"] == "confirmed"
+    assert lab.starts == []
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        [
+            Step(phase="trial", number=8, config={"brisk": True}, state="pruned"),
+            Step(phase="trial", number=9, config={"brisk": True}, state="failed"),
+        ],
+        [Out(phase="trial", number=0, config={"brisk": True}, device="GPU 0")],
+    ],
+    ids=["worked", "begun"],
+)
+def test_what_is_to_be_measured_with_a_knob_that_is_gone_is_refused(
+    lab: StudyLab, again: list[Step | Out]
+) -> None:
+    lab.run(fast)
+    ledger = Ledger(lab.folder)
+    going_on.check_knobs(ledger, stack_of(lab.study()).knobs, "1.0")
+    for entry in again:
+        ledger.append(entry)
+
+    with pytest.raises(UsageError, match=r"brisk=true is to be measured, and .* no such knob"):
+        going_on.check_knobs(ledger, stack_of(lab.study()).knobs, "1.0")
 
 
 @pytest.mark.parametrize(

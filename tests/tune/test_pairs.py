@@ -95,6 +95,8 @@ def test_the_noise_that_the_pairs_show_asks_for_more(
 
     assert len(quiet) == 10
     assert len(loud) == 24
+    more = Confirmed(tmp_path / "more", 0.3, max_pairs=15).run(monkeypatch)
+    assert len(more) == 30
 
 
 def test_the_first_three_pairs_decide_how_many_there_are() -> None:
@@ -307,9 +309,21 @@ def test_the_noise_of_an_earlier_winners_pairs_is_known_before_the_next_ones(
     assert known(0) == []  # its own pairs are none before it
     assert [spread.freedom for spread in known(1)] == [24 - 4]
     assert pairs_expected(study, 0, [], known(1)) == 12
-    moved = [msgspec.structs.replace(step, place=1) for step in runner.ledger.steps]
+    early = list(runner.ledger.steps)
+    moved = [msgspec.structs.replace(step, place=1) for step in early]
     runner.ledger.steps[:] = moved  # of another machine
     assert known(1) == []
+
+    own = msgspec.structs.replace(early[0], contender=1, config={}, run="runs/own")
+    more = [
+        msgspec.structs.replace(step, number=step.number + 24, run=f"{step.run}-late")
+        for step in early
+    ]
+    runner.ledger.steps[:] = [*early, own, *more]
+    assert [spread.freedom for spread in known(1)] == [24 - 4]  # what came later changes nothing
+    runner.ledger.append(Event(kind="moved", why="another machine"))
+    assert [spread.freedom for spread in known(1)] == [24 - 4]
+    assert known(2) == []  # it begins there
 
 
 def unlike(start: Start) -> tuple[float, float]:
@@ -388,6 +402,11 @@ def test_what_decides_how_many_pairs_there_are_counts_in_what_they_find() -> Non
     assert whole.startswith("Confirmation: about 7 interleaved pairs. With equal runs 5.0% apart")
     assert whole.endswith("in 80 of 100 cases. The first three decide.")
     assert six.endswith("; one of 10% would need 7 pairs. The first three decide.")
+    twenty = flags.study_spec({**asked, "max_pairs": 20})
+    said = pairs.announcement(twenty, 0.1)
+    assert said.startswith("Confirmation: about 19 interleaved pairs.")
+    assert pairs.pairs_needed(twenty, 0.1) == 19
+    assert pairs.pairs_needed(flags.study_spec({**asked, "pairs": 3}), 0.1) == 12
 
 
 def test_where_pairs_can_find_next_to_nothing_that_is_said_in_words() -> None:

@@ -65,7 +65,8 @@ def _without_effect(study: Document, idle: Sequence[Document]) -> str:
             which = f" ({name})" if len(idle) > 1 else ""
             hidden.setdefault(titles.in_words(metric), []).append(f"{up_to(bounds)}{which}")
     may = [f"up to {wording.listed(sizes)} in the {metric}" for metric, sizes in hidden.items()]
-    return f"{said}; {' and '.join(may)} would not have shown." if may else f"{said}."
+    verb = "is" if sum(map(len, hidden.values())) == 1 else "are"
+    return f"{said}; {' and '.join(may)} {verb} not ruled out." if may else f"{said}."
 
 
 def _opening(study: Document, row: Document) -> str:

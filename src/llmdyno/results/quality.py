@@ -5,6 +5,7 @@ The document is made by quality/gate.py; it stands in study.json under "quality"
 
 from collections.abc import Sequence
 
+from llmdyno.results import verdicts
 from llmdyno.results.documents import Document, interval, items, number, part, text, texts
 from llmdyno.units import counted
 
@@ -96,11 +97,14 @@ _NO_WINNER = ("nothing better", "nothing tried", "rejected")
 
 
 def _unasked(study: Document) -> list[str]:
-    """Say that lm-eval's tasks were not answered, where there is no winner to answer them."""
+    """Say that lm-eval's tasks were not answered, where there is no winner to answer them.
+
+    Nothing better was found then, or what was found ties with the baseline.
+    """
     tasks = texts(study, "spec", "lm_eval")
     if not tasks or part(study, "quality", "lm_eval"):
         return []
-    if text(study, "outcome", "state") not in _NO_WINNER:
+    if text(study, "outcome", "state") not in _NO_WINNER and not verdicts.confirmed(study).stays:
         return []
     why = "not asked; the baseline stays, so there is no winner to compare."
     return [f"lm-eval, {', '.join(tasks)}: {why}"]

@@ -12,6 +12,7 @@ import msgspec
 
 from llmdyno import fronts, workload
 from llmdyno.engines import facts
+from llmdyno.results.pairs import PAIRS_MIN
 from llmdyno.serve.stack import Stack
 from llmdyno.spec import Load
 from llmdyno.tune.budget import UNKNOWN_START_S, Costs, costs, lasts_s, usual_s
@@ -21,22 +22,11 @@ from llmdyno.tune.spec import Study
 PROOF_SHARE = 1 / 3  # of a budget, that trials leave to the proof at most
 
 
-def proof_s(study: Study, best_s: float, pair_s: float) -> float:
-    """Return how long the shortest proof takes, in s: the winner in full, the least pairs.
-
-    Args:
-        study: whose proof it is.
-        best_s: what the winner in full takes.
-        pair_s: what a pair takes.
-    """
-    return best_s + study.pairs_least * pair_s
-
-
 def kept_for_proof_s(study: Study, best_s: float, pair_s: float) -> float:
     """Return how much of a study's budget, in s, trials leave to the proof; 0 without a budget.
 
-    That is proof_s(), but no more than PROOF_SHARE of the budget: without trials there is nothing
-    to prove.
+    That is the proof as asked, the winner in full and the pairs of --pairs (the least without it),
+    but no more than PROOF_SHARE of the budget: without trials there is nothing to prove.
 
     Args:
         study: with the budget.
@@ -45,7 +35,7 @@ def kept_for_proof_s(study: Study, best_s: float, pair_s: float) -> float:
     """
     if study.limit_s is None:
         return 0.0
-    return min(proof_s(study, best_s, pair_s), PROOF_SHARE * study.limit_s)
+    return min(best_s + study.pairs_least * pair_s, PROOF_SHARE * study.limit_s)
 
 
 class Budgeted:
@@ -130,8 +120,9 @@ class Budgeted:
         return kept_for_proof_s(self.study, *self._proof_takes_s())
 
     def least_proof_s(self) -> float:
-        """Return how long a would-be winner takes: in full, and the least number of pairs."""
-        return proof_s(self.study, *self._proof_takes_s())
+        """Return how long a would-be winner takes: in full, and the pairs that no budget ends."""
+        best_s, pair_s = self._proof_takes_s()
+        return best_s + PAIRS_MIN * pair_s
 
     def _proof_takes_s(self) -> tuple[float, float]:
         """Return how long the winner in full and a pair take, in s."""

@@ -127,6 +127,8 @@ class Combined:
             for arm in self._arms:
                 store.make_folder(arm.folder)
                 held.enter_context(store.hold(arm.folder))
+            for runner in (self._whole, *(arm.runner for arm in self._arms)):
+                runner.see_that_it_may_go_on(elsewhere=self._elsewhere)
             self._whole.begin(presence, elsewhere=self._elsewhere, hosts=self._over_hosts)
             for arm in self._arms:
                 arm.begin(presence)

@@ -38,7 +38,7 @@ from llmdyno.tune.entries import Phase
 from llmdyno.tune.foreseen import does_not_fit, expected
 from llmdyno.tune.gate import SECONDS_MAX, SECONDS_MIN
 from llmdyno.tune.noise import spreads_before
-from llmdyno.tune.pairs import EFFECT, pairs_asked
+from llmdyno.tune.pairs import have_ended, pairs_asked, pairs_needed
 from llmdyno.tune.rounds import waves
 from llmdyno.tune.spec import Study
 from llmdyno.tune.spend import money
@@ -243,25 +243,24 @@ def _phases(study: Study, sides: Sequence[_Side]) -> Iterator[_Phase]:
     done = sum(len(side.runner.ledger.of("trial")) for side in sides)
     trial_s = sum(side.run_s("trial") for side in sides) / len(sides)
     what = f"at {study.compared_at}, {trial.duration_s:g} s"
-    may_end = race.may_end(study, trial)
-    what += "; less where one is ended early" if may_end else ""
+    what += "; less where one is ended early" if race.may_end(study, trial) else ""
     what += f"; {at_once} at once" if first.lanes else ""
     what += ", of one combination at a time" if first.lanes and study.combines else ""
     trials = int(max(0, min(study.trials, sum(s.tried_most for s in sides if s.searches)) - done))
     yield _Phase("trials", trials, _waves(study, sides, trials) * trial_s, what)
     # A trial that is still to come may be better than the winner that was proved.
     folder = commands.whole_of(first.runner.folder)
-    none = fallen(folder, [side.runner.ledger for side in sides])
+    ledgers = [side.runner.ledger for side in sides]
+    none = fallen(folder, ledgers)
     full = _of_contenders(sides, "best", none)
     yield _phase("best", [(1 if trials or not full else 0, dearest.run_s("best"))], levels)
     pairs = _pairs(study, first)
     confirm_s = (first.run_s("confirm") + dearest.run_s("confirm")) / 2
     confirmed = 0 if trials else _of_contenders(sides, "confirm", none)
-    yield _phase(
-        "confirmation",
-        [(max(0, 2 * pairs - confirmed), confirm_s)],
-        f"{counted(pairs, 'pair')} of baseline and winner",
-    )
+    ended = not trials and have_ended(study, Ledger(folder), ledgers, none)
+    to_come = 0 if ended else max(0, 2 * pairs - confirmed)
+    what = f"{counted(pairs, 'pair')} of baseline and winner"
+    yield _phase("confirmation", [(to_come, confirm_s)], what)
     changed = min(_CHANGED, max(len(side.tuner.searched) for side in sides))
     runs_of_ablation = 0 if changed < 2 else 2 * (changed + (study.pairs or PAIRS))
     yield _phase(
@@ -319,7 +318,7 @@ def _confirmation(
         "until": study.confirm_until,
         "noise": round(noise, 4),
         "detects": round(statistics.detectable(noise, pairs, decided=decided), 4),
-        "pairs_for_10_percent": statistics.pairs_for(EFFECT, noise, decided=decided),
+        "pairs_for_10_percent": pairs_needed(study, noise),
     }
 
 

@@ -134,8 +134,8 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
         if not matters(whole, self.noise, len(self._pairs(names))):
             hidden = math.expm1(abs(whole) + self._beyond(names))
             return "no effect", (
-                f"{listed}: no effect beyond the noise, even together; up to {hidden:.0%} would not"
-                " have shown."
+                f"{listed}: no effect beyond the noise, even together; up to {hidden:.0%} is not"
+                " ruled out."
             )
         if whole < 0:
             return "harm", f"{listed}: together they cost ({gain}); the winner does better without."

@@ -8,7 +8,7 @@ from llmdyno.flag import Field, all_fields
 from llmdyno.knobs import Knob, show
 from llmdyno.machine import environment
 from llmdyno.store import JOURNAL, SUMMARY
-from llmdyno.tune import commands
+from llmdyno.tune import blame, commands
 from llmdyno.tune.entries import Event, key
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.spec import Study
@@ -84,9 +84,10 @@ def told(study: Study, attribute: str) -> str:
 
 
 def check_knobs(ledger: Ledger, knobs: Sequence[Knob], version: str | None) -> None:
-    """Refuse to go on with what was measured with knobs that the engine no longer has.
+    """Refuse to go on with a config that needs a knob which the engine no longer has.
 
-    Such a config could win, and nothing could serve it.
+    One that was measured could win, and nothing could serve it; nor what is to be measured again.
+    What has failed for good, was refused, or was ended early is no would-be winner.
 
     Args:
         ledger: of the study.
@@ -97,15 +98,22 @@ def check_knobs(ledger: Ledger, knobs: Sequence[Knob], version: str | None) -> N
         UsageError: names the first such knob.
     """
     known = {knob.name for knob in knobs}
-    for step in ledger.steps:
-        for name, value in step.config.items():
-            if name not in known:
-                engine = " ".join(one for one in (ledger.spec.engine, version) if one)
-                raise UsageError(
-                    f"{ledger.path.parent}: {name}={show(value)} was measured, and {engine} has no"
-                    " such knob. Go on with the version that has it, or begin another study; dyno"
-                    " report still reads this one."
-                )
+    baseline = ledger.spec.baseline
+    configs = [(step.config, "was measured") for step in ledger.steps if step.state == "measured"]
+    configs += [
+        (step.config, "is to be measured")
+        for step in ledger.steps
+        if blame.is_open(ledger, step, baseline, knobs)
+    ]
+    configs += [(out.config, "is to be measured") for out in ledger.out]
+    for config, what in configs:
+        for name in (one for one in config if one not in known):
+            engine = " ".join(one for one in (ledger.spec.engine, version) if one)
+            raise UsageError(
+                f"{ledger.path.parent}: {name}={show(config[name])} {what}, and {engine} has no"
+                " such knob. Go on with the version that has it, or begin another study; dyno"
+                " report still reads this one."
+            )
 
 
 def take_back_gone(ledger: Ledger, say: Callable[[str], None]) -> None:
@@ -157,37 +165,28 @@ def _show(field: Field, value: Any) -> str:
 
 
 def check_place(
-    ledger: Ledger,
-    here: dict[str, Any],
-    version: str | None,
-    *,
-    elsewhere: bool,
-    say: Callable[[str], None],
-) -> None:
-    """Refuse to go on in another place than before, or write down that it is one.
+    ledger: Ledger, here: dict[str, Any], version: str | None, *, elsewhere: bool
+) -> str:
+    """Refuse to go on in another place than before, or return in what it is another one.
 
     Args:
         ledger: of the study.
         here: the machine, as environment.describe() has it.
         version: of the engine.
         elsewhere: whether it may go on in another place.
-        say: is told that it does.
 
     Raises:
         UsageError: it is another place, and it may not.
     """
     unlike = "; ".join(moved(ledger.environment, ledger.engine_version, here, version))
-    if not unlike:
-        return
-    if not elsewhere:
+    if unlike and not elsewhere:
         raise UsageError(
             f"{ledger.path.parent}: this is not where it was measured: {unlike}. What was measured"
             " there cannot be compared with what is measured here. Begin another study, or go on"
             f" all the same with: {commands.resume(ledger.path.parent, '--elsewhere')}; every table"
             " will say so."
         )
-    move(ledger, unlike, environment=here, engine_version=version)
-    say(f"! Another place than before: {unlike}.")
+    return unlike
 
 
 def check_version(

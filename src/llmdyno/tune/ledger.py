@@ -33,7 +33,7 @@ from llmdyno.tune.spec import Study
 from llmdyno.units import counted
 
 _OF_CONTENDERS: frozenset[Phase] = frozenset({"best", "confirm", "ablation"})
-_PLAN_OF_PAIRS = frozenset({"pairs", "max_pairs", "confirm_until"})  # fields of the spec
+PLAN_OF_PAIRS = frozenset({"pairs", "max_pairs", "confirm_until"})  # fields of the spec
 _decoder: msgspec.json.Decoder[Entry] = msgspec.json.Decoder(Entry)
 
 
@@ -337,7 +337,7 @@ class Ledger:
             if event.kind == "paired" and event.contender == contender:
                 return "" if more_budget and event.why == OUT_OF_BUDGET else event.why
             if event.kind == "extended":
-                if _PLAN_OF_PAIRS & event.changes.keys():
+                if PLAN_OF_PAIRS & event.changes.keys():
                     return ""
                 more_budget |= "budget_s" in event.changes or not event.changes
         return ""
@@ -375,4 +375,4 @@ class Ledger:
 
 def reopens(changes: Mapping[str, Any]) -> bool:
     """Tell whether what --resume adds to a study may bring further trials, not pairs alone."""
-    return bool(changes.keys() - _PLAN_OF_PAIRS)
+    return bool(changes.keys() - PLAN_OF_PAIRS)

@@ -10,7 +10,7 @@ have ended, only those that are gone are measured, until --resume plans others.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -19,8 +19,9 @@ import msgspec
 from llmdyno.knobs import Value
 from llmdyno.results import pairs as statistics
 from llmdyno.results.stats import Spread
-from llmdyno.tune import pair_runs, paired
+from llmdyno.tune import going_on, pair_runs, paired
 from llmdyno.tune.entries import OUT_OF_BUDGET, Event, Step
+from llmdyno.tune.ledger import PLAN_OF_PAIRS, Ledger
 from llmdyno.tune.noise import before_pairs, spreads_before
 from llmdyno.tune.runner import Runner
 from llmdyno.tune.spec import Study
@@ -268,7 +269,7 @@ def announcement(study: Study, noise: float, heading: str = "Confirmation") -> s
         )
     decides = " The first three decide." if decided else ""
     told = f"{pairs}. With {spread} they find a difference of {smallest:.0%} in 80 of 100 cases"
-    would = statistics.pairs_for(EFFECT, noise, decided=decided)
+    would = pairs_needed(study, noise)
     if smallest <= EFFECT or would <= asked:
         return f"{told}.{decides}"
     enough = statistics.power(EFFECT, noise, would, decided=decided) >= statistics.POWER
@@ -280,7 +281,35 @@ def pairs_asked(study: Study, noise: float) -> int:
     """Return how many pairs the plan asks for at this noise between equal runs."""
     if study.pairs is not None:
         return study.pairs
-    return min(study.pairs_most, statistics.pairs_for(EFFECT, noise, decided=True))
+    return statistics.pairs_for(EFFECT, noise, decided=True, most=study.pairs_most)
+
+
+def pairs_needed(study: Study, noise: float) -> int:
+    """Return how many pairs find EFFECT at this noise, of those that there are in any study."""
+    most = max(statistics.PAIRS_MAX, study.pairs_most)
+    return statistics.pairs_for(EFFECT, noise, decided=study.pairs_decided, most=most)
+
+
+def have_ended(
+    study: Study, whole: Ledger, ledgers: Sequence[Ledger], none: Collection[int]
+) -> bool:
+    """Tell whether a would-be winner has its pairs, and --resume asks for no others.
+
+    Args:
+        study: as it is asked for now.
+        whole: its own ledger.
+        ledgers: that with the pairs; of a study over several those of its combinations.
+        none: the numbers of the would-be winners that are none.
+    """
+    plan = PLAN_OF_PAIRS | {"budget_s"}
+    if whole.began is None or plan & going_on.changes(whole, study).keys():
+        return False
+    return any(
+        ledger.pairs_ended(step.contender)
+        for ledger in ledgers
+        for step in ledger.of("confirm")
+        if step.contender not in none
+    )
 
 
 def deciding(steps: Sequence[Step]) -> list[Step]:

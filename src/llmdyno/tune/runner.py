@@ -68,8 +68,7 @@ class Runner(Budgeted):
         self._presence, self._elsewhere = presence, elsewhere
         self.ledger = Ledger(self.folder)
         self.begin_budget()
-        peaks = facts(self.stack.engine).on_cpu
-        here, version = environment.describe(peaks=peaks), self.stack.engine.version()
+        here, version = self._place()
         if self.ledger.began is None:
             self.ledger.append(
                 Began(
@@ -82,13 +81,35 @@ class Runner(Budgeted):
             )
             return
         self._narrator.observe(self.ledger)
-        going_on.check_place(self.ledger, here, version, elsewhere=elsewhere, say=self.say)
-        going_on.check_knobs(self.ledger, self.stack.knobs, version)
+        going_on.check_knobs(self.ledger, self.stack.knobs, version)  # a refused one has not moved
+        if unlike := going_on.check_place(self.ledger, here, version, elsewhere=elsewhere):
+            going_on.move(self.ledger, unlike, environment=here, engine_version=version)
+            self.say(f"! Another place than before: {unlike}.")
         going_on.take_back_gone(self.ledger, self.say)
         blame.give_back(self.ledger, self.stack.knobs, self.say)  # it was stopped before that
         if changes := going_on.changes(self.ledger, self.study):
             said = ", ".join(going_on.told(self.study, name) for name in changes)
             self.ledger.append(Event(kind="extended", why=said, changes=changes))
+
+    def see_that_it_may_go_on(self, *, elsewhere: bool) -> None:
+        """Refuse what begin() refuses, and write nothing: others may have to begin before it.
+
+        Args:
+            elsewhere: as begin() takes it.
+
+        Raises:
+            UsageError: it has changed where it is, and may not go on so.
+        """
+        ledger = Ledger(self.folder)
+        if ledger.began is not None:
+            here, version = self._place()
+            going_on.check_knobs(ledger, self.stack.knobs, version)
+            going_on.check_place(ledger, here, version, elsewhere=elsewhere)
+
+    def _place(self) -> tuple[dict[str, Any], str | None]:
+        """Return the machine, and the engine's version."""
+        peaks = facts(self.stack.engine).on_cpu
+        return environment.describe(peaks=peaks), self.stack.engine.version()
 
     def _version_now(self) -> str | None:
         """Return the engine's version.
