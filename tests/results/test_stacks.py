@@ -3,8 +3,10 @@
 import io
 from typing import Any
 
+import pytest
+
 from llmdyno import report
-from llmdyno.results import stacks
+from llmdyno.results import findings, stacks
 from llmdyno.results.study_doubts import changed_settings
 from llmdyno.terminal.study import show_study
 from report.page_text import words
@@ -143,3 +145,25 @@ def test_a_page_of_two_engines_names_both_versions() -> None:
 def test_a_study_of_one_engine_has_no_engines_to_compare() -> None:
     assert stacks.engines(combined()) == []  # two fronts of it; vLLM was left out
     assert "Engines compared" not in words(report.study_page(study(), GUIDE))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ([], ""),
+        (["a"], " What its changed setting (a) adds was not measured."),
+        (["a", "b"], " What each of its 2 changed settings (a and b) adds was not measured."),
+    ],
+)
+def test_without_an_ablation_nothing_is_told_as_measured(changed: list[str], said: str) -> None:
+    document = combined() | {"ablation": []}
+    change = "openvino behind native → openvino behind triton"
+    whole = f"No setting alone: what serves the model changed, too ({change}).{said}"
+
+    assert findings.which_setting(document, changed) == whole
+
+
+def test_an_ablation_of_the_winner_of_several_is_told_as_one() -> None:
+    said = findings.which_setting(combined(), ["enable_prefix_caching", "max_num_batched_tokens"])
+
+    assert "Its settings were measured on its own engine and front. What did it is" in said
