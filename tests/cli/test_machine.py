@@ -4,6 +4,8 @@ import json
 import subprocess
 from collections.abc import Callable
 
+import pytest
+
 from llmdyno import plugins
 
 Dyno = Callable[..., subprocess.CompletedProcess[str]]
@@ -49,3 +51,22 @@ def test_the_engines_that_are_installed_are_named_with_their_versions(dyno: Dyno
     for name, version in known.items():
         assert (f"{name} {version}" in here) == (version is not None)
         assert (name in elsewhere) == (version is None)
+
+
+def test_a_variable_that_is_wrong_is_told_and_all_else_too(
+    dyno: Dyno, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DYNO_VLLM_PYTHON", "/no/such/python")
+    said = "! DYNO_VLLM_PYTHON=/no/such/python: give the Python that vllm is installed in"
+
+    lines, document, guide = dyno("env"), dyno("env", "--json"), dyno("knobs", "vllm")
+
+    assert (lines.returncode, document.returncode, guide.returncode) == (0, 0, 0)
+    assert said in lines.stdout
+    (missing,) = [line for line in lines.stdout.splitlines() if line.startswith("engines not")]
+    assert "vllm" in missing
+    assert said in document.stderr
+    assert json.loads(document.stdout)["engines"]["vllm"] is None
+    assert said in guide.stderr
+    assert guide.stdout.startswith("vllm, not installed here: ")
+    assert "max_num_seqs" in guide.stdout

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from llmdyno.deploy.portable import PortableEngine
-from llmdyno.engines import Launch, lmdeploy, mlc_llm, sglang, tensorrt_llm, vllm
+from llmdyno.engines import Launch, _homes, lmdeploy, mlc_llm, sglang, tensorrt_llm, vllm
 from llmdyno.engines._homes import home
-from llmdyno.errors import UsageError
+from llmdyno.errors import HomeError, UsageError
 from llmdyno.fronts import native
 from llmdyno.processes import containers
 from llmdyno.serve.stack import Stack
@@ -115,16 +115,105 @@ def test_a_program_whose_environment_lacks_the_engine_is_none(
     assert home("vllm", "vllm", "vllm") is None
 
 
+@pytest.mark.parametrize("name", ENGINES)
 def test_a_script_that_cannot_be_read_has_an_unknown_version(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = tmp_path / "vllm"
-    script.write_text("#!/bin/bash\nmodule load vllm\n")
+    """An engine that is started by its Python cannot be started by such a script."""
+    script = tmp_path / ENGINES[name][2]
+    script.write_text("#!/bin/bash\nmodule load it\n")
     script.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
 
-    assert vllm.ENGINE.version() == "unknown"
-    assert launched("vllm").argv[:2] == (str(script), "serve")
+    by_its_python = name in {"sglang", "mlc-llm"}
+    assert ENGINES[name][0].version() == (None if by_its_python else "unknown")
+    programs = {sys.executable} if by_its_python else {str(script), script.name}
+    assert launched(name).argv[0] in programs
+
+
+def replaced(there: Environment, package: str, version: str) -> None:
+    """Replace a package as pip does: its metadata go, and others come."""
+    (old,) = there.folder.glob("lib/python*/site-packages/*.dist-info")
+    about = old.with_name(f"{package}-{version}.dist-info")
+    old.rename(about)
+    about.joinpath("METADATA").write_text(f"Name: {package}\nVersion: {version}\n")
+
+
+@pytest.mark.parametrize("by", ["variable", "path"])
+def test_an_engine_that_is_replaced_is_noticed(
+    by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = Environment(tmp_path / "own", "vllm", "vllm", "1.2")
+    if by == "path":
+        there.on_path(monkeypatch, tmp_path / "bin")
+    else:
+        monkeypatch.setenv("DYNO_VLLM_PYTHON", str(there.python))
+    assert vllm.ENGINE.version() == "1.2"
+    with monkeypatch.context() as patch:  # it is not started again as long as nothing changes
+        patch.setattr(subprocess, "run", None)
+        assert vllm.ENGINE.version() == "1.2"
+
+    replaced(there, "vllm", "1.3")
+    assert vllm.ENGINE.version() == "1.3"
+
+    # Written where it lies, as by an installation that can be edited.
+    (metadata,) = there.folder.glob("lib/python*/site-packages/*.dist-info/METADATA")
+    metadata.write_text("Name: vllm\nVersion: 1.4\n")
+    assert vllm.ENGINE.version() == "1.4"
+
+
+def test_an_engine_that_comes_later_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = Environment(tmp_path / "own", "vllm", "vllm", "1.2")
+    monkeypatch.setenv("DYNO_VLLM_PYTHON", str(there.python))
+    (package,) = there.folder.glob("lib/python*/site-packages/vllm")
+    package.rename(away := tmp_path / "away")
+    with pytest.raises(HomeError, match="that Python has no vllm"):
+        vllm.ENGINE.version()
+
+    away.rename(package)
+
+    assert vllm.ENGINE.version() == "1.2"
+
+
+def test_a_python_that_does_not_answer_is_not_one_without_the_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexec sleep 60\n")
+    python.chmod(0o755)
+    console = tmp_path / "vllm"
+    console.write_text(f"#!{python}\n")
+    console.chmod(0o755)
+    monkeypatch.setattr(_homes, "_ANSWER_S", 0.05)
+
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+        with pytest.raises(HomeError, match=r"vllm: .*has not said within 0\.05 s whether it has"):
+            vllm.ENGINE.version()
+    monkeypatch.setenv("DYNO_VLLM_PYTHON", str(python))
+    with pytest.raises(HomeError, match=r"DYNO_VLLM_PYTHON=.*has not said within 0\.05 s"):
+        vllm.ENGINE.version()
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("#!/no/such/program\n", "python cannot be started: "),
+        ("#!/bin/sh\necho boom >&2; exit 3\n", "ends with status 3, boom"),
+    ],
+)
+def test_a_python_that_fails_says_how(
+    program: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(program)
+    python.chmod(0o755)
+    monkeypatch.setenv("DYNO_VLLM_PYTHON", str(python))
+
+    with pytest.raises(HomeError, match=words):
+        vllm.ENGINE.version()
 
 
 def test_the_python_that_runs_dyno_comes_before_the_path(
@@ -197,3 +286,7 @@ def test_what_a_build_starts_is_its_environments(
     steps = tensorrt_llm.ENGINE.build(str(model), {"backend": "tensorrt"}, tmp_path / "built")
 
     assert [step.argv[0] for step in steps] == [str(there.python), str(there.script)]
+    bundled = PortableEngine(tensorrt_llm.ENGINE).build(
+        str(model), {"backend": "tensorrt"}, tmp_path / "built"
+    )
+    assert [step.argv[0] for step in bundled] == ["python3", "trtllm-build"]

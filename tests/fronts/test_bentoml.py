@@ -20,10 +20,12 @@ import pytest
 from conftest import DYNO, last_json
 from llmdyno import plugins
 from llmdyno.bench import server_metrics
+from llmdyno.engines import Launch
+from llmdyno.engines._wrapped import WrappedEngine
 from llmdyno.engines.openvino import ENGINE
 from llmdyno.errors import UsageError
 from llmdyno.fronts.bentoml import ENVIRONMENT, FRONT, KNOBS, SETTINGS, write_project
-from llmdyno.knobs import check, default
+from llmdyno.knobs import Config, check, default
 from llmdyno.processes import environments
 from llmdyno.processes.ports import free_port
 from llmdyno.processes.server import start
@@ -441,6 +443,31 @@ def test_an_engine_that_cannot_start_is_not_tried_twice(tmp_path: Path) -> None:
 
     assert "not enough memory, of the GPU or of the machine (out-of-memory)" in service.said()
     assert "restart 1" not in service.said()
+
+
+class _Apart(WrappedEngine):
+    """An engine in an environment of its own, whose programs come first on its path."""
+
+    def launch(
+        self, model: str, config: Config, *, artifact: Path | None, host: str, port: int
+    ) -> Launch:
+        inner = super().launch(model, config, artifact=artifact, host=host, port=port)
+        return msgspec.structs.replace(inner, environment={"PATH": "/opt/own/bin:/usr/bin"})
+
+
+def test_the_path_of_an_engines_environment_is_the_engines_alone(tmp_path: Path) -> None:
+    launch = FRONT.launch(
+        *(_Apart(ENGINE), "tiny", {}),
+        artifact=None,
+        folder=tmp_path,
+        host="127.0.0.1",
+        port=free_port(),
+        says=lambda _: None,
+    )
+
+    assert launch.environment["PATH"] == os.environ["PATH"]
+    (spec,) = tmp_path.rglob("spec.json")
+    assert "PATH=/opt/own/bin:/usr/bin" in json.loads(spec.read_text())["argv"]
 
 
 # The Bento.

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -75,9 +76,9 @@ class Streamed(Engine):
         )
 
 
-def launched(folder: Path, config: Config) -> Launch:
+def launched(folder: Path, config: Config, engine: Engine | None = None) -> Launch:
     return triton.FRONT.launch(
-        Streamed(),
+        engine or Streamed(),
         "words",
         config,
         artifact=None,
@@ -122,6 +123,33 @@ def engine_port(launch: Launch) -> int:
     port = parse_url(json.loads(flag.removeprefix("--engine="))["health"]).port
     assert port is not None
     return port
+
+
+class Apart(Streamed):
+    """A server in an environment of its own, whose programs come first on its path."""
+
+    def launch(
+        self, model: str, config: Config, *, artifact: Path | None, host: str, port: int
+    ) -> Launch:
+        inner = super().launch(model, config, artifact=artifact, host=host, port=port)
+        return msgspec.structs.replace(inner, environment={"PATH": "/opt/own/bin:/usr/bin"})
+
+
+def test_the_path_of_an_engines_environment_is_the_engines_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tritonserver").touch(0o755)
+    monkeypatch.delenv(home.VARIABLE, raising=False)
+    ours = f"{tmp_path}:{os.environ['PATH']}"
+    monkeypatch.setenv("PATH", ours)
+
+    launch = launched(tmp_path / "served", {}, Apart())
+
+    assert launch.environment["PATH"] == "/opt/own/bin:/usr/bin"  # the launcher's, and the engine's
+    command = launch.argv[launch.argv.index("env") :]
+    assert f"PATH={ours}" in command
+    plain = launched(tmp_path / "plain", {})
+    assert not any(word.startswith("PATH=") for word in plain.argv)
 
 
 # A real server.

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from llmdyno.cli import flags
-from llmdyno.errors import UsageError
+from llmdyno.errors import HomeError, UsageError
 from llmdyno.tune.combinations import Combination, combinations, read_settings
 from llmdyno.tune.spec import Study
 
@@ -90,6 +90,39 @@ def test_what_is_said_of_an_engine_that_is_left_out_waits_for_it() -> None:
     assert own(combinations(study)[0]).baseline == {}
 
 
+def test_what_waits_for_an_engine_may_be_searched_and_tried_beside_others() -> None:
+    study = spec(
+        engine="timed.engine,vllm",
+        search="itl_ms,vllm:max_num_seqs",
+        candidates=[{"vllm:max_num_seqs": 64, "max_num_batched_tokens": 4096}, {"itl_ms": 9}],
+    )
+
+    timed, left = combinations(study)
+
+    assert left.study is None
+    assert (own(timed).search, own(timed).candidates) == (("itl_ms",), ({"itl_ms": 9},))
+
+
+def test_a_variable_that_is_wrong_leaves_no_engine_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DYNO_VLLM_PYTHON", "/no/such/python")
+
+    with pytest.raises(HomeError, match="DYNO_VLLM_PYTHON=/no/such/python: give the Python"):
+        combinations(spec(engine="timed.engine,vllm"))
+
+
+@pytest.mark.parametrize(("name", "told"), [("itl_ms", True), ("timed.engine:itl_ms", False)])
+def test_who_said_whose_it_is_is_not_told_how(name: str, *, told: bool) -> None:
+    with pytest.raises(UsageError, match="itl_ms=slow: must be") as refused:
+        combinations(spec(baseline={name: "slow"}))
+
+    assert ("as in timed.engine:KNOB=VALUE" in str(refused.value)) == told
+
+
+def test_a_setting_that_is_wrong_is_told_as_it_was_written() -> None:
+    with pytest.raises(UsageError, match=r"^--set timed\.engine:nonsense=1: no knob 'nonsense'"):
+        read_settings(spec(), ["timed.engine:nonsense=1"])
+
+
 @pytest.mark.parametrize(
     ("given", "why"),
     [
@@ -106,6 +139,22 @@ def test_what_is_said_of_an_engine_that_is_left_out_waits_for_it() -> None:
         ({"baseline": {"faulty:fast": True}}, "faulty:fast: is a knob of no combination"),
         ({"baseline": {"itl_ms": "slow"}}, "itl_ms=slow: .* as in timed.engine:KNOB=VALUE"),
         ({"engine_arg": ["timed.engine:--port=1"]}, "dyno sets --port itself"),
+        (
+            {"engine": "timed.engine,vllm", "baseline": {"vllm:nonsense": 1}},
+            r"\[baseline\] vllm:nonsense: is no knob of vllm",
+        ),
+        (
+            {"engine": "timed.engine,vllm", "search": "itl_ms,vllm:max_num_seq"},
+            "--search vllm:max_num_seq: is no knob of vllm. Did you mean 'max_num_seqs'",
+        ),
+        (
+            {"engine": "timed.engine,vllm", "candidates": [{"vllm:nonsense": 1}]},
+            "candidate 1: vllm:nonsense: is no knob of vllm",
+        ),
+        (
+            {"engine": "timed.engine,vllm", "search": "vllm:max_num_seqs"},
+            "name nothing that .* would try. vllm behind native is left out: .*not installed",
+        ),
     ],
 )
 def test_what_is_wrong_is_refused(given: dict[str, Any], why: str) -> None:

@@ -576,6 +576,27 @@ def test_all_combinations_share_one_budget(
     assert (asked.limit_s, hours) == pytest.approx((10.0, 10.0))
 
 
+def test_a_larger_budget_goes_on_with_the_pairs_that_the_smaller_one_ended(
+    measured: Callable[[Bench], None], tmp_path: Path
+) -> None:
+    bench = Bench({"timed.engine": 40, "faulty.engine": 20})
+    measured(bench)
+
+    def pairs_of(budget: str) -> tuple[Any, ...]:
+        asked = spec(budget=budget, trials=2, pairs=5)
+        found = Combined(asked, tmp_path / "s", unheard()).run()["confirmation"]
+        return found["pairs"], found["pairs_ended_by"], found["verdict"]
+
+    assert pairs_of("10s") == (2, "budget", "better")
+    done = len(bench.done)
+    assert pairs_of("10s") == (2, "budget", "better")
+    assert len(bench.done) == done
+    assert pairs_of("9h") == (5, None, "better")
+    done = len(bench.done)
+    assert pairs_of("9h") == (5, None, "better")
+    assert len(bench.done) == done
+
+
 def test_a_person_ends_the_trials_of_all_combinations(
     measured: Callable[[Bench], None], tmp_path: Path
 ) -> None:

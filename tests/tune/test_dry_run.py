@@ -355,3 +355,20 @@ def test_more_lanes_than_the_machine_has_are_refused_before_a_plan(
 
     with pytest.raises(UsageError, match="--parallel 3: takes 3 CPU cores, 1 for each trial"):
         planned(asked(parallel=3))
+
+
+def test_a_side_that_searches_nothing_is_asked_for_no_trial() -> None:
+    """Its knobs are none of what is tried: mode and idle of the other have eight points."""
+    both = planned(asked(engine="timed.engine,faulty.engine", search="mode,timed.engine:idle"))
+
+    assert {one["phase"]: one["runs"] for one in both["phases"]}["trials"] == 7
+
+
+def test_a_study_of_which_nothing_is_left_to_search_is_refused() -> None:
+    """It was a ZeroDivisionError."""
+    study = asked(
+        engine="timed.engine,mlc-llm", search="mlc-llm:tensor_parallel_shards", budget="30m"
+    )
+
+    with pytest.raises(UsageError, match="mlc-llm behind native is left out: --model m: there is"):
+        dry_run(study, Combined(study, Path("s"), unheard(), here=False))

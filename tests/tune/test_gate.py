@@ -14,6 +14,7 @@ from llmdyno.quality import likelihoods, lm_eval
 from llmdyno.quality.answers import Answers
 from llmdyno.quality.lm_eval import Scores
 from llmdyno.results.quality import sentences
+from llmdyno.tune.candidates import describe
 from llmdyno.tune.checked import read, told
 from llmdyno.tune.entries import Event
 from llmdyno.tune.exam import Exam
@@ -57,6 +58,7 @@ class Asked(Gate):
             over_budget=lambda _: self.used_up,
             ledger=Ledger(folder),
             look_around=self._look_around,
+            named=describe,
         )
         self.ledger: Ledger = runner.ledger
         super().__init__(runner)

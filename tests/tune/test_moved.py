@@ -45,7 +45,7 @@ def test_a_verdict_of_old_pairs_says_so_wherever_it_is_told(
     assert f"Confirmed in 2 interleaved pairs at 2 users ({words}): better" in lab.bundled()
     again, page = rebuild(lab.folder)
     assert again["confirmation"] == document["confirmation"]
-    assert "both pairs were measured before the study moved" in page.read_text()
+    assert "Both pairs were measured before the study moved" in page.read_text()
 
 
 def test_pairs_of_two_places_are_told_apart(lab: StudyLab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """How many pairs a confirmation measures, over a measurement of known noise."""
 
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from llmdyno.results import pairs as statistics
 from llmdyno.results.stats import Spread
 from llmdyno.tune import pair_runs, paired, pairs, rejected
 from llmdyno.tune.entries import Event, Step
-from llmdyno.tune.folder import stack_of
+from llmdyno.tune.folder import open_study, stack_of
+from llmdyno.tune.going_on import extended
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.measure import Measurement
 from llmdyno.tune.narrator import Narrator
@@ -27,6 +29,7 @@ from llmdyno.tune.pairs import Confirmation, Side, pairs_expected
 from llmdyno.tune.proof import Proof
 from llmdyno.tune.runner import Runner
 from llmdyno.tune.spec import Study
+from study_lab import Start, StudyLab, fast
 
 AFTER: dict[str, Value] = {"itl_ms": 20}
 BEST = Step(phase="best", number=0, config=AFTER, state="measured")
@@ -204,6 +207,11 @@ def test_the_budget_ends_pairs_that_were_asked_for_and_a_larger_one_goes_on(
         for name in (store.JOURNAL, store.SUMMARY):
             (run / name).touch()
 
+    budget = Event(kind="extended", why="budget 9h", changes={"budget_s": 32400.0})
+    ledger.events += [budget]
+    assert not rejected.has_its_pairs(ledger, 0, 2)  # others are to come
+    ledger.events.pop()
+
     more = Confirmed(tmp_path / "s", 0.01, budget="9h", **given)
     assert len(more.run(monkeypatch)) == 8
     ledger = Ledger(tmp_path / "s")
@@ -302,6 +310,74 @@ def test_the_noise_of_an_earlier_winners_pairs_is_known_before_the_next_ones(
     moved = [msgspec.structs.replace(step, place=1) for step in runner.ledger.steps]
     runner.ledger.steps[:] = moved  # of another machine
     assert known(1) == []
+
+
+def unlike(start: Start) -> tuple[float, float]:
+    """Let the first candidate fall in its pairs; the second does less well in full than before."""
+    if start.config.get("fast"):
+        gap_ms = 25.0 if start.phase == "confirm" else 8.0
+    elif start.config:
+        gap_ms = 10.0 if start.phase == "trial" else 16.0
+    else:
+        gap_ms = 20.0
+    return gap_ms, gap_ms
+
+
+TWO = [{"fast": True}, {"itl_ms": 16}]
+
+
+def test_a_finished_study_of_an_open_number_of_pairs_starts_nothing_when_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = StudyLab(tmp_path / "s", monkeypatch)
+    asked = study.study(search="fast,itl_ms", pairs=None, trials=2, candidates=TWO)
+    first = study.run(unlike, asked)
+    assert [one["config"] for one in first["rejected"]] == [TWO[0]]
+    made = [len(Ledger(study.folder).of("confirm", contender)) for contender in (0, 1)]
+    assert made == [10, 24]  # the second one's runs before its pairs lay far apart
+
+    again = study.run(unlike, asked)
+
+    assert study.starts == []
+    assert again["confirmation"] == first["confirmation"]
+
+
+def test_how_many_pairs_there_are_is_decided_by_what_was_before_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = StudyLab(tmp_path / "s", monkeypatch)
+    asked = study.study(search="fast,itl_ms", pairs=None, trials=2, candidates=TWO)
+    study.run(unlike, asked)
+    path = study.folder / "ledger.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if '"kind":"paired"' not in line))
+
+    study.run(unlike, asked)  # as if it had been killed before it wrote that the pairs had ended
+
+    assert study.starts == []
+
+
+def test_pairs_that_have_ended_are_filled_up_and_no_others_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = StudyLab(tmp_path / "s", monkeypatch)
+    asked = study.study(pairs=None)
+    study.run(fast, asked)
+    path = study.folder / "ledger.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    late = [f'"phase":"confirm","number":{number},' for number in (6, 7, 8, 9)]
+    kept = [line for line in lines if not any(one in line for one in late)]
+    assert len(lines) - len(kept) == 4
+    path.write_text("".join(kept))  # as a version left it for which three pairs were enough
+
+    assert study.run(fast, asked)["confirmation"]["pairs"] == 3
+    assert study.starts == []
+    shutil.rmtree(study.folder / Ledger(study.folder).of("confirm")[5].run)
+    assert study.run(fast, asked)["confirmation"]["pairs"] == 3
+    assert len(study.starts) == 1
+    given = {"max_pairs": 13}
+    more = extended(open_study(study.folder), study.study(pairs=None, **given), given, "s")
+    assert study.run(fast, more)["confirmation"]["pairs"] == 5
 
 
 def test_what_decides_how_many_pairs_there_are_counts_in_what_they_find() -> None:

@@ -12,6 +12,7 @@ from llmdyno.bench import run
 from llmdyno.cli.flags import study_spec
 from llmdyno.load.progress import Progress
 from llmdyno.records.entries import Record
+from llmdyno.results.conclusions import NOTHING_BETTER
 from llmdyno.serve.stack import load_stack
 from llmdyno.spec import Load, Workload
 from llmdyno.tune.entries import Began, Step
@@ -197,7 +198,7 @@ def test_a_pruned_trial_is_in_the_ledger_and_no_winner(
     assert trial["value"] > 0
     assert any(lost.why in line for line in study.told)
     assert not [one for one in study.steps if one.phase == "best"]  # it would have won
-    assert document["outcome"]["said"].startswith("No config that was tried beats the baseline")
+    assert document["outcome"]["said"].startswith(NOTHING_BETTER)
     better = msgspec.structs.replace(pruned, value=50.0)
     assert error_of(better, maximise=True) == pytest.approx(math.log(60 / 50) / 4)
     assert error_of(better, maximise=False) == pytest.approx(math.log(50 / 40) / 4)

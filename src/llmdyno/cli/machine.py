@@ -1,13 +1,16 @@
 """`dyno knobs` and `dyno env`: what can be set, and on what."""
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from llmdyno.cli.options import AsJson, Text, command
 from llmdyno.cli.output import print_json, print_line, say
-from llmdyno.errors import UsageError, nearest
+from llmdyno.errors import HomeError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from llmdyno.engines import Engine
 
 
 @command()
@@ -34,7 +37,9 @@ def knobs(
         raise UsageError(f"{engine}: is no engine and no front.{nearest(engine, engines + fronts)}")
     is_front = engine in fronts
     found = plugins.load("fronts" if is_front else "engines", engine)
-    version = None if is_front else found.version()
+    version, wrong = (None, "") if is_front else _version(found)
+    if wrong:
+        say(f"! {wrong}")
     if knob is not None:
         from llmdyno.results import catalog
         from llmdyno.results.gave import gave
@@ -53,8 +58,12 @@ def env(json: AsJson = False) -> None:
     from llmdyno.terminal.lists import show_facts
 
     facts = environment.describe()
-    engines = {name: plugins.load("engines", name).version() for name in plugins.names("engines")}
+    asked = {name: _version(plugins.load("engines", name)) for name in plugins.names("engines")}
+    engines = {name: version for name, (version, _) in asked.items()}
+    wrong = [why for _, why in asked.values() if why]
     if json:
+        for why in wrong:
+            say(f"! {why}")
         print_json({**facts, "engines": engines})
     else:
         found = {name: version for name, version in engines.items() if version is not None}
@@ -62,4 +71,12 @@ def env(json: AsJson = False) -> None:
         rows = {"engines": found, "engines not installed here": missing}
         # How packages were listed is for whoever compares two documents.
         told = {name: fact for name, fact in facts.items() if name != "packages_listed_by"}
-        show_facts({**told, **rows}, environment.warnings(facts), sys.stdout)
+        show_facts({**told, **rows}, [*wrong, *environment.warnings(facts)], sys.stdout)
+
+
+def _version(engine: "Engine") -> tuple[str | None, str]:
+    """Return an engine's version here, and why it cannot be told; None: it is not known here."""
+    try:
+        return engine.version(), ""
+    except HomeError as error:
+        return None, str(error)

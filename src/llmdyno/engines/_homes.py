@@ -7,7 +7,6 @@ runs dyno, and behind a program of its name on the path. Where an engine lies is
 business: no study, ledger or bundle says it.
 """
 
-import functools
 import os
 import re
 import shutil
@@ -20,23 +19,49 @@ from pathlib import Path
 
 import msgspec
 
-from llmdyno.errors import UsageError
+from llmdyno.errors import HomeError, reason
 
 _ANSWER_S = 60.0  # a cold disk, or one of a network
-# What another Python is asked; it knows nothing of llmdyno.
+# What another Python is asked; it knows nothing of llmdyno. It looks at the times before it reads.
 _QUESTION = """
-import importlib.metadata, importlib.util, sys
+import importlib.metadata, importlib.util, os, sys
 package = sys.argv[1]
+def time_of(path):
+    if path and os.path.exists(path):
+        print("time=%d %s" % (os.stat(path).st_mtime_ns, path))
+for path in sys.path:
+    time_of(path)
 if importlib.util.find_spec(package):
     named = importlib.metadata.packages_distributions().get(package, [package])
     versions = []
     for name in named:
         try:
-            versions.append(importlib.metadata.version(name))
+            about = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
-            pass
+            continue
+        time_of(str(getattr(about, "_path", "")))
+        time_of(str(about.locate_file(os.path.join(str(getattr(about, "_path", "")), "METADATA"))))
+        versions.append(about.version)
     print("version=" + (versions or ["unknown"])[0])
 """
+
+
+class _Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What another Python has said of a package."""
+
+    version: str | None = None  # None: it has none, or has not said
+    fault: str = ""  # why it has not said
+    late: bool = False  # whether that is for want of time
+    times: Mapping[str, int] = {}  # when what it looked at was changed, in ns, by path
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing that it looked at was changed since."""
+        return bool(self.times) and all(_changed(path) == ns for path, ns in self.times.items())
+
+
+# A start of Python, and one answer until the package is replaced; that there is none is asked anew.
+_answers: dict[tuple[str, str], _Answer] = {}
 
 
 class Home(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,16 +100,18 @@ def variable(engine: str) -> str:
     return f"DYNO_{engine.upper().replace('-', '_')}_PYTHON"
 
 
-def home(engine: str, package: str, console: str) -> Home | None:
+def home(engine: str, package: str, console: str, *, as_module: bool = False) -> Home | None:
     """Return where an engine is installed; None if it is not.
 
     Args:
         engine: its name, as after --engine.
         package: the name by which Python imports it.
         console: its program.
+        as_module: whether its server is started by `python -m`, so that its Python must be known.
 
     Raises:
-        UsageError: the environment variable names no Python, or one without the engine.
+        HomeError: the environment variable names no Python, or one without the engine, or the
+            engine's Python does not answer.
     """
     if named := os.environ.get(variable(engine)):
         return _named(engine, package, console, named)
@@ -95,20 +122,23 @@ def home(engine: str, package: str, console: str) -> Home | None:
         return None
     python = _python_of(Path(found))
     if python is None:
-        return Home(version="unknown", script=found)
-    there = _version_there(python, package)
-    return Home(version=there, python=python, script=found) if there else None
+        return None if as_module else Home(version="unknown", script=found)
+    there = _said_there(python, package)
+    if there.late:
+        raise HomeError(f"{found}: {there.fault} Take it off the path, or try again.")
+    return Home(version=there.version, python=python, script=found) if there.version else None
 
 
-def required(engine: str, package: str, console: str) -> Home:
+def required(engine: str, package: str, console: str, *, as_module: bool = False) -> Home:
     """Return where an engine is installed; where it is not, a home as it would be beside dyno.
 
     A bundle is written for other machines, where the engine need not be on this one.
 
     Raises:
-        UsageError: as home().
+        HomeError: as home().
     """
-    return home(engine, package, console) or Home(version="unknown", python=sys.executable)
+    found = home(engine, package, console, as_module=as_module)
+    return found or Home(version="unknown", python=sys.executable)
 
 
 def _named(engine: str, package: str, console: str, named: str) -> Home:
@@ -116,17 +146,19 @@ def _named(engine: str, package: str, console: str, named: str) -> Home:
     path = Path(named).expanduser().absolute()
     python = path / "bin" / "python" if path.is_dir() else path
     if not os.access(python, os.X_OK):
-        raise UsageError(
+        raise HomeError(
             f"{variable(engine)}={named}: give the Python that {engine} is installed in, or the"
             " folder of its environment."
         )
-    version = _version_there(str(python), package)
-    if version is None:
-        raise UsageError(
+    there = _said_there(str(python), package)
+    if there.fault:
+        raise HomeError(f"{variable(engine)}={named}: {there.fault}")
+    if there.version is None:
+        raise HomeError(
             f"{variable(engine)}={named}: that Python has no {package}; give one that {engine} is"
             " installed in."
         )
-    return Home(version=version, python=str(python), script=_beside(str(python), console))
+    return Home(version=there.version, python=str(python), script=_beside(str(python), console))
 
 
 def _beside(python: str, console: str) -> str:
@@ -147,9 +179,22 @@ def _version_here(package: str) -> str | None:
     return "unknown"
 
 
-@functools.cache  # a start of Python, and one answer for all of a study
-def _version_there(python: str, package: str) -> str | None:
-    """Return a package's version in another Python, without importing it; None: it has none."""
+def _said_there(python: str, package: str) -> _Answer:
+    """Return what another Python says of a package, without importing it."""
+    known = _answers.get((python, package))
+    if known is not None and known.holds:
+        return known
+    answer = _asked_there(python, package)
+    if answer.version is None:
+        _answers.pop((python, package), None)
+    else:
+        _answers[python, package] = answer
+    return answer
+
+
+def _asked_there(python: str, package: str) -> _Answer:
+    """Start another Python and ask it."""
+    own = _changed(python)
     try:
         answer = subprocess.run(
             [python, "-c", _QUESTION, package],
@@ -161,10 +206,29 @@ def _version_there(python: str, package: str) -> str | None:
             cwd="/",  # no file of the user's folder is taken for the package
             stdin=subprocess.DEVNULL,
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
+    except subprocess.TimeoutExpired:
+        fault = f"has not said within {_ANSWER_S:g} s whether it has {package}."
+        return _Answer(fault=f"{python} {fault}", late=True)
+    except OSError as error:
+        return _Answer(fault=f"{python} cannot be started: {reason(error)}.")
+    if answer.returncode:
+        last = (answer.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        status = f"ends with status {answer.returncode}"
+        return _Answer(fault=f"{python} cannot say whether it has {package}: {status}, {last}.")
+    times = re.findall(r"^time=(\d+) (.+)$", answer.stdout, re.MULTILINE)
     found = re.search(r"^version=(\S+)$", answer.stdout, re.MULTILINE)
-    return found[1] if found else None
+    return _Answer(
+        version=found[1] if found else None,
+        times={path: int(ns) for ns, path in times} | ({} if own is None else {python: own}),
+    )
+
+
+def _changed(path: str) -> int | None:
+    """Return when a path was changed, in ns; None: it is not there."""
+    try:
+        return Path(path).stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def _python_of(script: Path) -> str | None:

@@ -398,7 +398,7 @@ class LmdeployEngine(Engine):
         """Return the installed version; "unknown" for a copy without its metadata.
 
         Raises:
-            UsageError: its environment variable names no Python that has it.
+            HomeError: its environment variable names no Python that has it, or that is not told.
         """
         found = home(self.name, *_PROGRAM)
         return found.version if found else None

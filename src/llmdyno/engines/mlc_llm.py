@@ -263,9 +263,9 @@ class MlcLlmEngine(Engine):
         """Return the installed version; "unknown" for a copy without its metadata.
 
         Raises:
-            UsageError: its environment variable names no Python that has it.
+            HomeError: its environment variable names no Python that has it, or that is not told.
         """
-        found = home(self.name, *_PROGRAM)
+        found = home(self.name, *_PROGRAM, as_module=True)
         return found.version if found else None
 
     def check(self, model: str, config: Config) -> None:
@@ -314,7 +314,7 @@ class MlcLlmEngine(Engine):
         overrides = ";".join(
             f"{name}={show(value)}" for name, value in config.items() if name not in _FLAGS
         )
-        there = required(self.name, *_PROGRAM)
+        there = required(self.name, *_PROGRAM, as_module=True)
         return Launch(
             argv=(
                 *(there.python, "-m", "mlc_llm", "serve", model),

@@ -520,9 +520,9 @@ class SglangEngine(Engine):
         """Return the installed version; "unknown" for a copy without its metadata.
 
         Raises:
-            UsageError: its environment variable names no Python that has it.
+            HomeError: its environment variable names no Python that has it, or that is not told.
         """
-        found = home(self.name, *_PROGRAM)
+        found = home(self.name, *_PROGRAM, as_module=True)
         return found.version if found else None
 
     def check(self, model: str, config: Config) -> None:
@@ -571,7 +571,7 @@ class SglangEngine(Engine):
         port: int,
     ) -> Launch:
         """Return SGLang's server with the config as flags; its metrics are off unless asked for."""
-        there = required(self.name, *_PROGRAM)
+        there = required(self.name, *_PROGRAM, as_module=True)
         return Launch(
             argv=(
                 *(there.python, "-m", "sglang.launch_server"),

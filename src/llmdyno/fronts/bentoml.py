@@ -198,6 +198,10 @@ class BentoFront:
         # The engine keeps its own: the names of its sockets must be short.
         of_engine = inner.environment.get("TMPDIR") or os.environ.get("TMPDIR")
         own = [f"TMPDIR={of_engine}"] if of_engine else ["-u", "TMPDIR"]
+        if engines := inner.environment.get("PATH"):
+            # Its environment has a Python of its own, which is none of BentoML's.
+            environment["PATH"] = os.environ.get("PATH", os.defpath)
+            own.append(f"PATH={engines}")
         if path := os.environ.get("PYTHONPATH"):
             # What an engine finds there would take the place of BentoML's own packages.
             command = ("env", "-u", "PYTHONPATH", *command)

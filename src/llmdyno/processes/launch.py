@@ -3,11 +3,14 @@
 Engines and fronts return these; the modules that run them need no other knowledge of an engine.
 """
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
+
+_PYTHON = re.compile(r"python[\d.]*")  # as an environment names it: python, python3.12
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +50,6 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
 
 def elsewhere(argv: Sequence[str]) -> str:
     """Return what a command's program is called on another machine, which has it on its path."""
-    if argv[0] == sys.executable or argv[1:2] == ("-m",):  # whatever Python it is here
-        return "python3"
-    return Path(argv[0]).name
+    name = Path(argv[0]).name
+    is_python = argv[0] == sys.executable or argv[1:2] == ("-m",) or _PYTHON.fullmatch(name)
+    return "python3" if is_python else name  # whatever Python it is here

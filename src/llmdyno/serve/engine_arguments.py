@@ -79,21 +79,32 @@ def extended(engine: Engine, front: Front, model: str, arguments: tuple[str, ...
     """
     if not arguments:
         return engine
-    if not facts(engine).takes_arguments:
-        raise UsageError(
-            f"{FLAG} {_shown(arguments[0])}: {engine.name} has no flags beside its knobs; use --set"
-            f" (dyno knobs {engine.name})."
-        )
+    check_arguments(engine, model, arguments)
     if not starts_server_of(front, engine):
         raise UsageError(
             f"{FLAG} {_shown(arguments[0])}: the front {front.name} does not start"
             f" {engine.name}'s own server, whose flag it would be; use another --front, or --set."
         )
+    return EngineWithArguments(engine, arguments)
+
+
+def check_arguments(engine: Engine, model: str, arguments: tuple[str, ...]) -> None:
+    """Refuse words that cannot go on an engine's command line, whatever its front.
+
+    Raises:
+        UsageError: as extended() does.
+    """
+    if not arguments:
+        return
+    if not facts(engine).takes_arguments:
+        raise UsageError(
+            f"{FLAG} {_shown(arguments[0])}: {engine.name} has no flags beside its knobs; use --set"
+            f" (dyno knobs {engine.name})."
+        )
     _check_words(arguments)
     known = _Known(engine, model)
     for word in filter(_is_flag, arguments):
         _check_flag(word, known, engine)
-    return EngineWithArguments(engine, arguments)
 
 
 def _check_words(arguments: Sequence[str]) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from llmdyno import plugins
-from llmdyno.errors import UsageError
+from llmdyno.errors import HomeError, UsageError, nearest
 from llmdyno.fronts import check_load
-from llmdyno.knobs import check, parse_settings
+from llmdyno.knobs import Knob, check, parse_settings
+from llmdyno.serve.engine_arguments import check_arguments
 from llmdyno.serve.stack import Stack, load_stack
 from llmdyno.tune import objectives
 from llmdyno.tune.candidates import describe
@@ -52,7 +53,8 @@ def combinations(study: Study, *, here: bool = True) -> list[Combination]:
 
     Raises:
         UsageError: no combination can work, there is no such engine or front, one is named twice,
-            or a knob, a candidate or a searched name belongs to none.
+            a knob, a candidate or a searched name belongs to none, or nothing is to be tried.
+        HomeError: where an engine is installed was named wrong.
     """
     _check_names(study)
     objectives.check(study)
@@ -67,6 +69,7 @@ def combinations(study: Study, *, here: bool = True) -> list[Combination]:
         one if isinstance(one, Combination) else _of_its_own(study, one, engine, front)
         for one, (engine, front) in zip(found, _pairs(study), strict=True)
     ]
+    _refuse_idle(made)
     least = sum(least_trials(one) for one in made)
     if study.trials < least:
         raise UsageError(
@@ -100,7 +103,13 @@ def read_settings(study: Study, settings: Sequence[str]) -> dict[str, Any]:
     for owner in ("", *by_owner):
         own = [rest for said, rest in (parted(one, by_owner) for one in settings) if said == owner]
         knobs = by_owner[owner] if owner else tuple(of_all.values())
-        found = parse_settings(own, knobs, whole=False)
+        try:
+            found = parse_settings(own, knobs, whole=False)
+        except UsageError as error:
+            said = str(error)
+            if owner:  # as the user wrote it
+                said = said.replace("--set ", f"--set {owner}:", 1)
+            raise UsageError(said) from None
         read |= {f"{owner}:{name}" if owner else name: value for name, value in found.items()}
     return read
 
@@ -124,8 +133,8 @@ def _check_names(study: Study) -> None:
                 f"--engine-arg {word}: is a word of one engine's command line, and"
                 f" {len(study.engines)} are compared; say whose, as in {study.engines[0]}:{word}."
             )
-    for name in study.engines if study.engine_args else ():
-        load_stack(name, "native", study.model, words_of(study, name))
+    for name in study.engines:
+        check_arguments(plugins.load("engines", name), study.model, words_of(study, name))
 
 
 def _fitted(study: Study, engine: str, front: str, *, here: bool) -> Stack | Combination:
@@ -137,30 +146,71 @@ def _fitted(study: Study, engine: str, front: str, *, here: bool) -> Stack | Com
         stack.check({})
         stack.check_served({})
         check_load(stack.front, {}, streams=True)
+    except HomeError:
+        raise  # it is the machine's, and mended before the study begins
     except UsageError as error:
         return Combination(engine=engine, front=front, why=str(error))
     return stack
 
 
 def _refuse_foreign(study: Study, works: Sequence[Stack]) -> None:
-    """Refuse what no combination that works can take: it would silently go nowhere."""
+    """Refuse what no combination that works can take: it would silently go nowhere.
+
+    What is said of an engine or a front that is left out waits for a machine that has it, but it
+    must be a knob of it.
+    """
     owners = _owners(study)
     kinds = [(_mine(stack), {knob.name for knob in stack.knobs}) for stack in works]
-    at_work = {name for mine, _ in kinds for name in mine}
+    left = _left_out(study, works)
     searched = [name_of(asked) for asked in study.search]
     for what, given in (("[baseline]", study.baseline), ("--search", searched)):
         for word in given:
-            owner = parted(word, owners)[0]
-            left_out = owner and owner not in at_work  # its knobs wait for a machine that has it
-            if not left_out and not any(is_for(word, owners, *kind) for kind in kinds):
+            owner, name = parted(word, owners)
+            if owner in left:
+                _check_waiting(f"{what} {word}", owner, name, left[owner])
+            elif not any(is_for(word, owners, *kind) for kind in kinds):
                 raise UsageError(f"{what} {word}: is a knob of no combination that can work here.")
     _refuse_values(study, works)
+    waiting = [(one, _knobs_of(*one)) for one in _pairs(study) if left.keys() & {*one}]
     for number, candidate in enumerate(study.candidates, 1):
-        if not any(all(is_for(name, owners, *kind) for name in candidate) for kind in kinds):
+        said = [parted(name, owners) for name in candidate]
+        for owner, name in said:
+            if owner in left:
+                what = f"candidate {number}: {owner}:{name}"
+                _check_waiting(what, owner, name, left[owner])
+        waits = any(owner in left for owner, _ in said)
+        if not any(
+            all(is_for(name, owners, *kind) for name in candidate)
+            for kind in [*kinds, *(waiting if waits else [])]
+        ):
             raise UsageError(
                 f"candidate {number}: no combination has all of its knobs"
                 f" ({describe(candidate)}); each candidate is for one engine and front."
             )
+
+
+def _left_out(study: Study, works: Sequence[Stack]) -> dict[str, tuple[Knob, ...]]:
+    """Return the engines and fronts that no combination that works has, with their knobs."""
+    at_work = {name for stack in works for name in _mine(stack)}
+    return {
+        name: tuple(plugins.load(kind, name).knobs)
+        for kind, names in (("engines", study.engines), ("fronts", study.fronts))
+        for name in names
+        if name not in at_work
+    }
+
+
+def _knobs_of(engine: str, front: str) -> set[str]:
+    """Return the names of the knobs of an engine behind a front, which need not be installed."""
+    owners = plugins.load("engines", engine), plugins.load("fronts", front)
+    return {knob.name for owner in owners for knob in owner.knobs}
+
+
+def _check_waiting(what: str, owner: str, name: str, knobs: Sequence[Knob]) -> None:
+    """Refuse a name that is no knob of the engine or front, left out here, that it is said of."""
+    names = [knob.name for knob in knobs]
+    if name not in names:
+        raise UsageError(f"{what}: is no knob of {owner}.{nearest(name, names)}")
 
 
 def _refuse_values(study: Study, works: Sequence[Stack]) -> None:
@@ -170,13 +220,29 @@ def _refuse_values(study: Study, works: Sequence[Stack]) -> None:
         mine, names = _mine(stack), {knob.name for knob in stack.knobs}
         fit = [one for one in study.candidates if all(is_for(n, owners, mine, names) for n in one)]
         for config in ({}, *fit):
+            given = {**study.baseline, **config}
             try:
-                check(own_knobs({**study.baseline, **config}, owners, mine, names), stack.knobs)
+                check(own_knobs(given, owners, mine, names), stack.knobs)
             except UsageError as error:
-                raise UsageError(
-                    f"{' behind '.join(mine)}: {error} What is meant for one of them says whose it"
-                    f" is, as in {mine[0]}:KNOB=VALUE."
-                ) from None
+                named = str(error).partition("=")[0]
+                for_all = named in given and not any(f"{one}:{named}" in given for one in mine)
+                whose = (
+                    f" What is meant for one of them says whose it is, as in {mine[0]}:KNOB=VALUE."
+                )
+                raise UsageError(f"{' behind '.join(mine)}: {error}{whose * for_all}") from None
+
+
+def _refuse_idle(made: Sequence[Combination]) -> None:
+    """Refuse a study of which nothing is left that could be tried."""
+    if any(one.searches for one in made if one.study is not None):
+        return
+    whys = " ".join(
+        dict.fromkeys(f"{one.name} is left out: {one.why}" for one in made if one.study is None)
+    )
+    raise UsageError(
+        "--search, [[candidates]]: name nothing that a combination that can work here would try."
+        f" {whys}".rstrip()
+    )
 
 
 def words_of(study: Study, engine: str) -> tuple[str, ...]:

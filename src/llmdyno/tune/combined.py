@@ -133,6 +133,7 @@ class Combined:
             self._budget.begin()
             begins()
             self._move_together()
+            self._share_larger_budgets()
             self._leave_out()
             self._open_hosts()
             try:
@@ -186,6 +187,16 @@ class Combined:
         for runner in runners:
             for why in whys[runner.ledger.place :]:
                 going_on.move(runner.ledger, why)
+
+    def _share_larger_budgets(self) -> None:
+        """Let all combinations know each larger budget: what a smaller one ended goes on."""
+        events = self._whole.ledger.events
+        larger = [e.why for e in events if e.kind == "extended" and "budget_s" in e.changes]
+        for arm in self._arms:
+            of = arm.ledger.events
+            known = sum(event.kind == "extended" and not event.changes for event in of)
+            for why in larger[known:]:
+                arm.ledger.append(Event(kind="extended", why=why))
 
     def _leave_out(self) -> None:
         """Name what cannot work, and write it down once."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llmdyno import store
-from llmdyno.errors import StorageError, UsageError
+from llmdyno.errors import HomeError, StorageError, UsageError
 from llmdyno.serve.stack import Stack
 from llmdyno.tune import going_on
 from llmdyno.tune.folder import stack_of
@@ -101,6 +101,9 @@ class Copied:
         Args:
             here: this machine, as environment.describe() has it.
             others: the study's engines and fronts that are none of this combination's.
+
+        Raises:
+            HomeError: where the engine is installed here was named wrong.
         """
         ledger = self.ledger
         try:
@@ -109,6 +112,8 @@ class Copied:
                 return f"it has no {stack.engine.name}; {stack.engine.install}."
             stack.check(ledger.spec.baseline)
             stack.check_served(ledger.spec.baseline)
+        except HomeError:
+            raise  # the database keeps no path of this machine
         except UsageError as error:
             return str(error)
         if (why := self.replaced()) is not None:
@@ -118,11 +123,17 @@ class Copied:
 
     def replaced(self) -> str | None:
         """Say that the engine is of another version here than at the lead; None: it is not."""
-        was, stack = self.ledger.engine_version, self.stack()
-        now = stack.engine.version()
+        was, now = self.ledger.engine_version, self.version_now()
         if was is None or now == was:
             return None
-        return f"it has {stack.engine.name} {now or 'no more'}, the lead {was}."
+        return f"it has {self.ledger.spec.engine} {now or 'no more'}, the lead {was}."
+
+    def version_now(self) -> str | None:
+        """Return the engine's version here; None: it is not here, or no more."""
+        try:
+            return self.stack().engine.version()
+        except HomeError:  # it was there when the study began
+            return None
 
 
 def _without(environment: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

@@ -278,7 +278,7 @@ def _phases(study: Study, sides: Sequence[_Side]) -> Iterator[_Phase]:
     what += "; less where one is ended early" if may_end else ""
     what += f"; {at_once} at once" if first.lanes else ""
     what += ", of one combination at a time" if first.lanes and study.combines else ""
-    trials = int(max(0, min(study.trials, sum(side.tried_most for side in sides)) - done))
+    trials = int(max(0, min(study.trials, sum(s.tried_most for s in sides if s.searches)) - done))
     yield _Phase("trials", trials, _waves(study, sides, trials) * trial_s, what)
     # A trial that is still to come may be better than the winner that was proved.
     folder = commands.whole_of(first.runner.folder)

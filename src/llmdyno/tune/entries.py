@@ -121,7 +121,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
     ended      no further trial will be: "budget", "space", "hand" (a person had enough of them) or
                "patience"; the last with the `gain` that the next one was expected to have, if the
                search says so
-    extended   --resume asked for more: `changes` are fields of the spec
+    extended   --resume asked for more: `changes` are fields of the spec; without any it is the
+               budget that a combination shares with others
     moved      it went on with another engine, driver or machine
     beside     another study ran on this machine at the same time
     lane       a part of the machine, `devices`, was left out of a study that measures many at once;

@@ -17,7 +17,18 @@ import msgspec
 from llmdyno.errors import StorageError
 from llmdyno.store import LEDGER, RUNS
 from llmdyno.tune import commands
-from llmdyno.tune.entries import VERSION, Began, Entry, Event, Key, Out, Phase, Step, key
+from llmdyno.tune.entries import (
+    OUT_OF_BUDGET,
+    VERSION,
+    Began,
+    Entry,
+    Event,
+    Key,
+    Out,
+    Phase,
+    Step,
+    key,
+)
 from llmdyno.tune.spec import Study
 from llmdyno.units import counted
 
@@ -317,12 +328,18 @@ class Ledger:
         return bool(self.pairs_ended(contender))
 
     def pairs_ended(self, contender: int) -> str:
-        """Return why a confirmation has ended: OUT_OF_BUDGET, or by its plan; empty: it has not."""
+        """Return why a confirmation has ended: OUT_OF_BUDGET, or by its plan; empty: it has not.
+
+        A larger budget goes on with what the smaller one ended.
+        """
+        more_budget = False
         for event in reversed(self.events):
             if event.kind == "paired" and event.contender == contender:
-                return event.why
-            if event.kind == "extended" and _PLAN_OF_PAIRS & event.changes.keys():
-                return ""
+                return "" if more_budget and event.why == OUT_OF_BUDGET else event.why
+            if event.kind == "extended":
+                if _PLAN_OF_PAIRS & event.changes.keys():
+                    return ""
+                more_budget |= "budget_s" in event.changes or not event.changes
         return ""
 
     def winner(self) -> Step | None:

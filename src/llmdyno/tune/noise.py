@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import takewhile
 
 from llmdyno.results.pairs import PRIOR
 from llmdyno.results.stats import Spread, student_quantile
@@ -11,7 +12,9 @@ from llmdyno.tune.ledger import Ledger
 _FAR_MIN = 2 * 0.01  # of a run's value: equal runs never agree better than to 1 %
 
 
-def spreads_before(ledger: Ledger, *, across_lanes: bool = False) -> list[Spread]:
+def spreads_before(
+    ledger: Ledger, contender: int | None = None, *, across_lanes: bool = False
+) -> list[Spread]:
     """Return the spread of each config that was measured twice before the confirmation.
 
     The baseline was in full and as a trial is, and so was the winner. Runs on different machines,
@@ -19,12 +22,14 @@ def spreads_before(ledger: Ledger, *, across_lanes: bool = False) -> list[Spread
 
     Args:
         ledger: of the study.
+        contender: what was measured before the pairs of this would-be winner alone counts, so that
+            it comes to the same whenever it is asked; None: all counts.
         across_lanes: whether runs in different lanes count as equal, as they do where trials of
             different lanes are compared.
     """
     values: dict[tuple[str, int, int, str], list[float]] = {}
     odd = _left_out(ledger)
-    for step in ledger.steps:
+    for step in ledger.steps if contender is None else before_pairs(ledger, contender):
         if (step.place, step.device) in odd:  # it was left out because it is unlike the others
             continue
         early = step.phase in {"baseline", "reference", "trial", "best"}
@@ -34,6 +39,13 @@ def spreads_before(ledger: Ledger, *, across_lanes: bool = False) -> list[Spread
             alike = (repr(sorted(step.config.items())), step.place, step.beside, where)
             values.setdefault(alike, []).append(step.value)
     return [_spread([math.log(one) for one in same]) for same in values.values() if len(same) > 1]
+
+
+def before_pairs(ledger: Ledger, contender: int) -> list[Step]:
+    """Return what was measured before the first run of a would-be winner's pairs."""
+    return list(
+        takewhile(lambda step: step.phase != "confirm" or step.contender != contender, ledger.steps)
+    )
 
 
 def _left_out(ledger: Ledger) -> set[tuple[int, str]]:

@@ -4,8 +4,9 @@
 objective's ratio is narrow enough. With neither the noise decides: as many pairs as find an effect
 of 10 % in 80 of 100 cases, by what was seen before and in the first three pairs. That is decided
 once: to look again after each pair would end the pairs when their runs are alike by luck. The
-budget ends all but the first two, however many are asked for. What is asked rests on the ledger
-alone, so a study that goes on asks as it did.
+budget ends all but the first two, however many are asked for. What is asked rests on what the
+ledger had before the pairs, and on these, so a study that goes on asks as it did; once the pairs
+have ended, only those that are gone are measured, until --resume plans others.
 """
 
 import math
@@ -20,7 +21,7 @@ from llmdyno.results import pairs as statistics
 from llmdyno.results.stats import Spread
 from llmdyno.tune import pair_runs, paired
 from llmdyno.tune.entries import OUT_OF_BUDGET, Event, Step
-from llmdyno.tune.noise import spreads_before
+from llmdyno.tune.noise import before_pairs, spreads_before
 from llmdyno.tune.runner import Runner
 from llmdyno.tune.spec import Study
 from llmdyno.units import counted
@@ -76,7 +77,7 @@ class Confirmation:
                 return
         ledger = self._after.runner.ledger
         why = OUT_OF_BUDGET if self._out_of_budget else "all pairs"
-        if ledger.pairs_ended(self._contender) != why:
+        if self._ended() != why:
             ledger.append(Event(kind="paired", why=why, contender=self._contender))
 
     def _measured(self, pair: int) -> list[Step]:
@@ -129,8 +130,15 @@ class Confirmation:
         return "before" if is_before else "after"
 
     def _planned(self, heading: str) -> Iterator[int]:
-        """Yield the numbers of the pairs to measure, one after the other, and tell why so many."""
+        """Yield the numbers of the pairs to measure, one after the other, and tell why so many.
+
+        Where they have ended, these are the pairs that there were: what is gone is made again.
+        """
         runner, study = self._runner, self._runner.study
+        if ended := self._ended():
+            self._out_of_budget = ended == OUT_OF_BUDGET
+            yield from range(self._begun())
+            return
         noise = statistics.pooled_noise(self._spreads_before())
         runner.say(announcement(study, noise, heading))
         number = 0
@@ -175,7 +183,23 @@ class Confirmation:
         planned_s = (self._expected() - done) * pair_s
         return max(least_s, min(planned_s, self._runner.left_s() - before_s))
 
+    def _ended(self) -> str:
+        return self._after.runner.ledger.pairs_ended(self._contender)
+
+    def _begun(self) -> int:
+        """Return how many pairs were begun, whether their runs count still or not."""
+        ledgers = [side.runner.ledger for side in (self._before, self._after)]
+        numbers = [
+            step.number // 2
+            for ledger in ledgers
+            for step in (*ledger.steps, *ledger.voided)
+            if step.phase == "confirm" and step.contender == self._contender
+        ]
+        return 1 + max(numbers, default=-1)
+
     def _expected(self) -> int:
+        if self._ended():
+            return self._begun()
         steps = self.steps()
         return pairs_expected(self._runner.study, len(steps) // 2, steps, self._spreads_before())
 
@@ -190,16 +214,30 @@ class Confirmation:
         if pair_runs.shifted(self._before.runner.ledger, steps, lambda step: step.arm):
             return []
         ledgers = {id(side.runner): side.runner.ledger for side in (self._before, self._after)}
-        twice = [spread for ledger in ledgers.values() for spread in spreads_before(ledger)]
+        twice = [
+            spread
+            for ledger in ledgers.values()
+            for spread in spreads_before(ledger, self._contender)
+        ]
         return [*twice, *self._spreads_of_earlier()]
 
     def _spreads_of_earlier(self) -> list[Spread]:
-        """Return how far runs lay apart in the pairs of earlier would-be winners, in this place."""
-        ledgers = [side.runner.ledger for side in (self._before, self._after)]
-        made = {step.contender for ledger in ledgers for step in ledger.of("confirm")}
+        """Return how far runs lay apart in the pairs of earlier would-be winners, in this place.
+
+        That is the place where these pairs began, though the study may have moved since.
+        """
+        early = {
+            str(side.runner.folder / step.run): step
+            for side in (self._before, self._after)
+            for step in before_pairs(side.runner.ledger, self._contender)
+            if step.phase == "confirm"
+        }
+        own = self.steps()
+        place = own[0].place if own else self._before.runner.ledger.place
         found = []
-        for contender in sorted(one for one in made if one < self._contender):
-            here = [step for step in self.steps(contender) if step.place == ledgers[0].place]
+        for contender in sorted({step.contender for step in early.values()}):
+            runs = self.steps(contender)
+            here = [step for step in runs if step.run in early and step.place == place]
             found.append(statistics.residual_spread(paired.value_runs(here)))
         return [spread for spread in found if spread is not None]
 

@@ -12,11 +12,12 @@ import msgspec
 
 from llmdyno import store
 from llmdyno.engines import facts
+from llmdyno.errors import DynoError, HomeError
 from llmdyno.knobs import Value
 from llmdyno.machine import environment
 from llmdyno.serve.stack import Stack
 from llmdyno.spec import Load
-from llmdyno.tune import blame, going_on
+from llmdyno.tune import blame, commands, going_on
 from llmdyno.tune.budgeted import Budgeted
 from llmdyno.tune.candidates import same, told
 from llmdyno.tune.entries import Began, Event, Phase, Step, key, label
@@ -89,6 +90,18 @@ class Runner(Budgeted):
             said = ", ".join(going_on.told(self.study, name) for name in changes)
             self.ledger.append(Event(kind="extended", why=said, changes=changes))
 
+    def _version_now(self) -> str | None:
+        """Return the engine's version.
+
+        Raises:
+            DynoError: it was there when the study began, and cannot be found any more.
+        """
+        try:
+            return self.stack.engine.version()
+        except HomeError as error:
+            again = commands.resume(self.folder)
+            raise DynoError(f"{error} The study had begun: go on with: {again}") from error
+
     def look_around(self) -> None:
         """See whether a server that is started now can be compared with those before.
 
@@ -101,7 +114,7 @@ class Runner(Budgeted):
         self.ledger.see_that_it_is_there()
         going_on.check_version(
             self.ledger,
-            self.stack.engine.version(),
+            self._version_now(),
             elsewhere=self._elsewhere,
             say=self.say,
             partner=self.partner,

@@ -221,7 +221,7 @@ class _Worker:
             part.team.lack(self._host, leased.study, why)
         part.team.give_back(leased.id, self._sitting)
         if not self._parts:
-            was, now = part.ledger.engine_version, part.stack().engine.version() or "none"
+            was, now = part.ledger.engine_version, part.version_now() or "none"
             raise DynoError(
                 f"host {self._host}: the engine's version: {was} at the lead, {now} here: it was"
                 f" replaced while the study ran. Put {was} in place here, and start this worker"

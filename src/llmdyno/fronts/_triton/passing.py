@@ -1,6 +1,7 @@
 """Triton in front of an engine's own OpenAI server, which the launcher starts before Triton."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -67,7 +68,9 @@ def launch(
     repository.write(content, models, triton.python, Path())
     # The libraries that Triton's process needs would be wrong ones for the engine, and the packages
     # that the engine finds by PYTHONPATH, for Triton's models. Triton computes nothing: no GPU.
-    variables = {**triton.environment, "CUDA_VISIBLE_DEVICES": ""}
+    # The folder of an engine in an environment of its own has a Python that is none of Triton's.
+    path = {"PATH": os.environ.get("PATH", os.defpath)} if "PATH" in inner.environment else {}
+    variables = {**path, **triton.environment, "CUDA_VISIBLE_DEVICES": ""}
     alone = ("env", "-u", "PYTHONPATH", *(f"{name}={text}" for name, text in variables.items()))
     launcher = (sys.executable, "-I", "-S", str(starting.LAUNCHER))
     started = starting.launch(
