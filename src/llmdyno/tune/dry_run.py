@@ -37,6 +37,7 @@ from llmdyno.tune.earlier import known_costs
 from llmdyno.tune.entries import Phase
 from llmdyno.tune.foreseen import does_not_fit, expected
 from llmdyno.tune.gate import SECONDS_MAX, SECONDS_MIN
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.noise import spreads_before
 from llmdyno.tune.pairs import have_ended, pairs_asked, pairs_needed
 from llmdyno.tune.rounds import waves
