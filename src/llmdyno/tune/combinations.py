@@ -133,7 +133,7 @@ def _check_names(study: Study) -> None:
                 f" {len(study.engines)} are compared; say whose, as in {study.engines[0]}:{word}."
             )
     for name in study.engines if study.engine_args else ():
-        load_stack(name, "native", study.model, words_of(study, name))
+        load_stack(name, Study().front, study.model, words_of(study, name))  # by itself
 
 
 def _fitted(study: Study, engine: str, front: str, *, here: bool) -> Stack | Combination:
