@@ -6,7 +6,7 @@ FAULTY_STATE    a folder, in which starts are counted; its file "version" is the
 FAULTY          what happens at which start: "3:lib" the third, "5-:lib" from the fifth on,
                 "fast2-:lib" from the second with fast=true on, "fast:lib" from the confirmation on
 FAULTY_EFFECT   how many times as fast fast=true is; 1.9 if it is not set
-FAULTY_VERSION  the engine's version
+FAULTY_VERSION  the engine's version; empty: it is not installed
 """
 
 import os
@@ -73,7 +73,7 @@ class FaultyEngine:
         state = os.environ.get("FAULTY_STATE")
         if state is not None and (upgraded := Path(state, "version")).exists():
             return upgraded.read_text()
-        return os.environ.get("FAULTY_VERSION", "1.0")
+        return os.environ.get("FAULTY_VERSION", "1.0") or None
 
     def check(self, _model: str, _config: Config) -> None:
         pass

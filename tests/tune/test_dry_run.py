@@ -7,8 +7,6 @@ from typing import Any
 import msgspec
 import pytest
 
-import lab
-from llmdyno import store
 from llmdyno.cli.flags import study_spec
 from llmdyno.errors import UsageError
 from llmdyno.search.space import Space
@@ -160,18 +158,6 @@ def test_a_budget_is_compared_with_what_is_planned_not_with_rounded_minutes(
 ) -> None:
     # Its phases last 185, 95, 950, 185, 750, 1500 and 240 s: 3905 s, 3906 in minutes of one digit.
     assert planned(asked(budget=budget))["budget"]["enough"] is enough
-
-
-def test_a_start_costs_what_an_earlier_study_has_paid() -> None:
-    lab.write_study(store.STUDIES / "earlier")
-    ledger = store.STUDIES / "earlier" / store.LEDGER
-    ledger.write_text(ledger.read_text().replace('"start_s":0.0', '"start_s":12.0'))
-    (stack,) = planned(asked())["stacks"]
-
-    assert stack["start_cost_s"]["known_from"] == str(store.STUDIES / "earlier")
-    assert stack["start_cost_s"]["start"] == 12.0
-    other = planned(asked(model="another"))["stacks"][0]
-    assert other["start_cost_s"]["known_from"] is None
 
 
 def test_the_pairs_say_what_they_can_find() -> None:

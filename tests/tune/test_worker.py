@@ -308,6 +308,26 @@ def test_a_worker_and_a_lead_are_killed_between_rounds_and_come_again(team: Team
     assert document["best"]["engine"] == "faulty.engine"
 
 
+def test_workers_take_up_an_engine_that_the_lead_lacked_before_it_was_killed(team: Team) -> None:
+    """One has it in another version. Both had died of a KeyError."""
+    lead = team.lead(*ENGINES, "--trials", "6", "--trial-duration", "1500ms", FAULTY_VERSION="")
+    first, second = team.worker("gpu-a"), team.worker("gpu-b", FAULTY_VERSION="2.0")
+    wait_until(lambda: _told(team, "trial 1 begins") > 0, timeout_s=PATIENCE_S)
+    assert [place.name for place in (team.study / "stacks").iterdir()] == ["timed.engine+native"]
+    lead.send_signal(signal.SIGKILL)
+    lead.wait()
+
+    again = team.start("again", "tune", "--resume", "s", "--store", team.server.url)
+
+    assert again.wait(PATIENCE_S) == 0, team.said("again")
+    assert (first.wait(PATIENCE_S), second.wait(PATIENCE_S)) == (0, 0), team.said("gpu-a")
+    document = team.document()
+    by = {one["device"] for one in document["trials"] if one["engine"] == "faulty.engine"}
+    assert by == {_host_of(team, "gpu-a")}
+    assert "! faulty.engine behind native is not measured here: " in team.said("gpu-b")
+    assert {trial["state"] for trial in document["trials"]} == {"measured"}
+
+
 def _parts(team: Team) -> dict[str, list[str]]:
     """Return the runs of each combination's trials, as its ledger has them."""
     return {

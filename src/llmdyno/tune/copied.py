@@ -33,6 +33,7 @@ class Copied:
         self._lines = 0  # of the ledger, that are here
         self._runs: list[str] = []  # whose summaries are here
         store.make_folder(folder)
+        (folder / store.LEDGER).unlink(missing_ok=True)  # it may be looked at a second time
         self.fetch()
         if self.ledger.began is None:
             raise StorageError("the study has no ledger in the database; start its lead again.")

@@ -103,6 +103,8 @@ class _Worker:
         self._database, self._team, self._folder, self._say = database, team, folder, say
         self._sitting = secrets.token_hex(4)
         self._host = 0
+        self._here = environment.describe()
+        self._named: set[str] = set()  # the engines and fronts of a study over several
         self._parts: dict[str, Copied] = {}  # what this machine can measure, by its id
 
     def run(self, name: str) -> int:
@@ -129,29 +131,55 @@ class _Worker:
         """
         team = self._team
         whole = Copied(team, self._folder / team.study)
-        spec, here = whole.ledger.spec, environment.describe()
+        spec, here = whole.ledger.spec, self._here
         if not spec.combines:
             stack = whole.stack()
             stack.require_engine()
             _refuse_unlike(name, whole.unlike(here, version=stack.engine.version()))
             self._parts = {team.study: whole}
             return {}
-        named = {*spec.engines, *spec.fronts}
-        _refuse_unlike(name, whole.unlike(here, version=None, without=named))
-        lacks = {}
-        for row in team.parts():
-            of = row["study"]
-            part = Copied(Team(self._database, of, team.study), self._folder / of)
-            own = part.ledger.spec
-            why = part.lacks(here, named - {own.engine, own.front})
-            if why is None:
-                self._parts[of] = part
-                continue
-            lacks[of] = why
-            self._say(f"! {own.engine} behind {own.front} is not measured here: {why}")
+        self._named = {*spec.engines, *spec.fronts}
+        _refuse_unlike(name, whole.unlike(here, version=None, without=self._named))
+        lacks = {of: why for row in team.parts() if (why := self._lacks(of := row["study"]))}
         if not self._parts:
             raise UsageError(f"{name}: no combination can be measured here.")
         return lacks
+
+    def _lacks(self, of: str) -> str | None:
+        """Say why a combination of that id cannot be measured here; None: it can, and is a part.
+
+        Raises:
+            HomeError: where its engine is installed here was named wrong.
+        """
+        part = Copied(Team(self._database, of, self._team.study), self._folder / of)
+        own = part.ledger.spec
+        why = part.lacks(self._here, self._named - {own.engine, own.front})
+        if why is None:
+            self._parts[of] = part
+        else:
+            self._say(f"! {own.engine} behind {own.front} is not measured here: {why}")
+        return why
+
+    def _takes_up(self, leased: Leased) -> bool:
+        """Take up a combination that the study did not have when this worker came.
+
+        A lead that was killed may go on with an engine that it lacked before. False: it cannot be
+        measured here, and the job is given back.
+
+        Raises:
+            HomeError: as _lacks().
+        """
+        part = Team(self._database, leased.study, self._team.study)
+        try:
+            why = self._lacks(leased.study)
+        except BaseException:
+            part.give_back(leased.id, self._sitting)
+            raise
+        if why is None:
+            return True
+        part.lack(self._host, leased.study, why)
+        part.give_back(leased.id, self._sitting)
+        return False
 
     def _joined(self, name: str, lacks: Mapping[str, str]) -> int:
         """Take a place among the hosts; wait while the name may be that of a worker that has died.
@@ -232,6 +260,8 @@ class _Worker:
 
     def _measured(self, leased: Leased) -> bool:
         """Measure a job and deliver what came; False: it is somebody else's, or was taken back."""
+        if leased.study not in self._parts and not self._takes_up(leased):
+            return False
         part = self._parts[leased.study]
         part.fetch()
         if self._has_lost(leased):
