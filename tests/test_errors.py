@@ -9,6 +9,7 @@ import pytest
 
 from llmdyno.errors import (
     DynoError,
+    HomeError,
     InterruptError,
     ServerError,
     StorageError,
@@ -24,6 +25,7 @@ from llmdyno.errors import (
     ("error", "status"),
     [
         (UsageError("x"), 2),
+        (HomeError("x"), 2),
         (TargetError("x"), 3),
         (ServerError("hung", "x"), 3),
         (StorageError("x"), 3),

@@ -2,7 +2,7 @@
 
     DynoError                 one clear sentence, and the exit status it ends with
     ├── UsageError       (2)  wrong usage or config: nothing was started
-    │   └── HomeError    (2)  where an engine is installed was named wrong
+    ├── HomeError        (2)  where an engine is installed was named wrong
     ├── TargetError      (3)  the server under test cannot be reached or does not answer
     ├── ServerError      (3)  a server that we started failed; `kind` says how
     ├── StorageError     (3)  results cannot be written or read (disk full, no such run)
@@ -34,12 +34,14 @@ class UsageError(DynoError):
     exit_status = 2
 
 
-class HomeError(UsageError):
+class HomeError(DynoError):
     """Where an engine is installed was named wrong, or cannot be found out.
 
-    Another UsageError may only mean that an engine cannot do what is asked, so that a study over
-    several leaves it out; this one names a place of the machine, which no study keeps.
+    It is no UsageError: that may mean that one engine cannot do what is asked, so that a study over
+    several leaves it out. This one names a place of the machine, which no study keeps.
     """
+
+    exit_status = 2
 
 
 class TargetError(DynoError):

@@ -83,6 +83,11 @@ def new_id(label: str) -> str:
     return f"{stamp}-{re.sub(r'[^a-z0-9.]+', '-', label.lower()).strip('-')}-{secrets.token_hex(2)}"
 
 
+def began(name: str) -> str:
+    """Return the time in an id of new_id(), which sorts as time does: "20261130-082446"."""
+    return "-".join(name.split("-")[:2])
+
+
 def choose_folder(wanted: str | None, parent: Path, name: str, marker: str) -> Path:
     """Return the folder for a new run or study: `wanted`, or parent/name. Nothing is made yet.
 

@@ -16,6 +16,7 @@ from llmdyno.cli.flags import (
     Given,
     bench_flags,
     bench_spec,
+    over,
     read_toml,
     study_flags,
     study_spec,
@@ -422,3 +423,42 @@ def test_a_new_default_is_shown_and_used() -> None:
 
     assert (defaults["repeat"], defaults["duration"], defaults["grace"]) == ("7", "12s", "30s")
     assert bench_spec({"url": "http://h"}, Patient).repeat == 7
+
+
+@pytest.mark.parametrize(
+    ("file", "given", "rates", "users"),
+    [
+        (
+            {"request_rate": "2,8", "arrival": "gamma", "burstiness": 0.5, "max_concurrency": 9},
+            {"users": "4"},
+            (),
+            (4,),
+        ),
+        ({"users": "4,9", "ramp": "2s"}, {"request_rate": "3"}, (3.0,), None),
+    ],
+)
+def test_a_flag_takes_the_place_of_what_it_stands_instead_of(
+    file: dict[str, Any], given: dict[str, Any], rates: tuple[float, ...], users: Any
+) -> None:
+    study = study_spec(over({"objective": "ttft:p99", **file}, given))
+
+    assert (study.load.rates or ()) == rates
+    assert study.load.is_open == bool(rates)
+    assert users is None or study.load.users == users
+
+
+@pytest.mark.parametrize(
+    ("file", "given"),
+    [
+        ({"duration": "9s", "trial_duration": "4s"}, {"requests": 20}),
+        ({"requests": 20}, {"duration": "9s"}),
+    ],
+)
+def test_a_number_of_requests_and_a_duration_take_each_others_place(
+    file: dict[str, Any], given: dict[str, Any]
+) -> None:
+    asked = study_spec(over(file, given)).load
+
+    assert (asked.requests, asked.duration_s) == (
+        (20, study_spec({}).load.duration_s) if "requests" in given else (None, 9.0)
+    )

@@ -163,11 +163,16 @@ def test_a_system_prompt_is_written_to_its_own_file(tmp_path: Path) -> None:
     assert run.text == "dyno tune study.toml"
 
 
-def test_the_winner_is_served_with_its_settings() -> None:
-    spec = flags.study_spec({"engine": "vllm", "model": "/m", "engine_arg": ["--a=b c"]})
+@pytest.mark.parametrize(
+    ("engines", "given"), [("vllm", "--a=b c"), ("vllm,sglang", "vllm:--a=b c")]
+)
+def test_the_winner_is_served_with_its_settings(engines: str, given: str) -> None:
+    others = [] if engines == "vllm" else ["sglang:--x"]
+    spec = flags.study_spec({"engine": engines, "model": "/m", "engine_arg": [given, *others]})
     document = {
         "spec": msgspec.to_builtins(spec),
         "engine": "vllm",
+        "engine_args": ["--a=b c"],
         "front": "native",
         "best": {"config": {"max_num_seqs": 512, "eager": True}},
     }

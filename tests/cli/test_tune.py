@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -14,6 +15,7 @@ from llmdyno.cli.flags import study_spec
 from llmdyno.cli.tune import _refuse_beside_resume, _terms
 from llmdyno.errors import DynoError, StorageError, UsageError
 from llmdyno.store import LEDGER
+from llmdyno.tune.going_on import extended
 from studies import run
 
 WRONG = {
@@ -126,6 +128,21 @@ def test_the_flags_of_a_study_that_goes_on_are_read_by_its_own_terms() -> None:
     fixed = study_spec({"pairs": 3})
     with pytest.raises(UsageError, match="--max-pairs 20: --pairs 4 says how many there are"):
         study_spec({**_terms(fixed), "pairs": 4, "max_pairs": 20})
+
+
+@pytest.mark.parametrize("aim", [{"objective": "ttft:p99"}, {"objective": "goodput"}])
+def test_a_study_at_a_rate_goes_on_with_its_own_rates(aim: dict[str, str]) -> None:
+    """It was refused for want of an objective, which it has."""
+    begun = study_spec({"request_rate": "2,8", "slo": "ttft:p99<2s", **aim})
+
+    def goes_on(**given: Any) -> Any:
+        return extended(begun, study_spec({**_terms(begun), **given}), given, "s")
+
+    assert goes_on(request_rate="2,8", trials=30).trials == 30
+    with pytest.raises(UsageError, match=r"--request-rate 3.*: the study s began with 2.* 8"):
+        goes_on(request_rate="3")
+    with pytest.raises(UsageError, match="-users 10 50 100: the study s began with none"):
+        goes_on(users="10,50,100")
 
 
 @pytest.mark.parametrize(

@@ -244,7 +244,7 @@ def test_a_variable_that_is_wrong_is_a_sentence(
     named = sys.executable if value == "this" else value
     monkeypatch.setenv("DYNO_VLLM_PYTHON", named)
 
-    with pytest.raises(UsageError, match=words) as refused:
+    with pytest.raises(HomeError, match=words) as refused:
         Stack(engine=vllm.ENGINE, front=native.FRONT, model="org/model").require_engine()
 
     assert f"DYNO_VLLM_PYTHON={named}" in str(refused.value)

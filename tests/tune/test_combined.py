@@ -105,6 +105,56 @@ def test_the_best_of_all_is_confirmed_against_the_first_baseline(
     assert "Best of 2 combinations" in page.read_text()
 
 
+def test_trials_and_pairs_stand_in_the_order_in_which_they_ran(
+    measured: Callable[[Bench], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = count()
+    monkeypatch.setattr(store, "new_id", lambda name: f"20261130-{next(now):06d}-{name}")
+    measured(Bench({"timed.engine": 20, "faulty.engine": 15}))
+    document = Combined(spec(trials=5), tmp_path / "s", unheard()).run()
+
+    def began(of: str, listed: list[dict[str, Any]]) -> list[int]:
+        told = [Path(one["run"]).name.split("-")[1] for one in listed]
+        assert len(told) > 1, of
+        return list(map(int, told))
+
+    trials, runs = document["trials"], document["confirmation"]["runs"]
+    assert began("trials", trials) == sorted(began("trials", trials))
+    assert began("runs", runs) == sorted(began("runs", runs))
+    assert [run["arm"] for run in runs] == ["before", "after", "after", "before"]
+    assert [trial["id"] for trial in trials] == [1, 2, 3, 4, 5]
+
+
+def test_trials_of_several_rounds_are_not_put_together_by_combination(
+    measured: Callable[[Bench], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = count()
+    monkeypatch.setattr(store, "new_id", lambda name: f"20261130-{next(now):06d}-{name}")
+    measured(Bench({"timed.engine": 20, "faulty.engine": 40}))
+
+    document = Combined(spec(), tmp_path / "s", unheard()).run()
+
+    assert [trial["engine"].removesuffix(".engine") for trial in document["trials"]] == [
+        *("timed", "faulty", "timed", "timed"),
+    ]
+
+
+def test_what_the_first_engine_sets_is_no_doubt_of_the_winner(
+    measured: Callable[[Bench], None], tmp_path: Path
+) -> None:
+    measured(Bench({"timed.engine": 20, "faulty.engine": 40}))
+    set_for_one = {"faulty.engine:itl_ms": 19, "timed.engine:lossy": True}
+    engines = "faulty.engine,timed.engine"
+    asked = spec(engine=engines, baseline=set_for_one, allow_altered_output=True)
+
+    document = Combined(asked, tmp_path / "s", unheard()).run()
+
+    assert document["best"]["engine"] == "timed.engine"
+    assert document["best"]["config"]["lossy"] is True
+    doubts = [one["text"] for one in document["doubts"] if one["code"] == "altered-output"]
+    assert not [said for said in doubts if "lossy" in said]
+
+
 def test_each_engine_has_the_words_that_are_said_to_be_its_own(
     measured: Callable[[Bench], None], tmp_path: Path
 ) -> None:

@@ -391,3 +391,31 @@ def test_a_study_of_which_nothing_is_left_to_search_is_refused() -> None:
 
     with pytest.raises(UsageError, match="mlc-llm behind native is left out: --model m: there is"):
         dry_run(study, Combined(study, Path("s"), unheard(), here=False))
+
+
+def test_over_hosts_all_machines_cost_money_until_the_trials_end() -> None:
+    pytest.importorskip("psycopg")
+
+    def over(**given: Any) -> dict[str, Any]:
+        wanted = asked(parallel=3, price="6/h", **given)
+        hosts = Hosts(Database("postgresql+psycopg://me@nowhere.invalid/team"), 3)
+        return dry_run(wanted, Tuner(wanted, Path("s"), unheard(), here=False, hosts=hosts))
+
+    document = over()
+    minutes = {one["phase"]: one["minutes"] for one in document["phases"]}
+    held = sum(minutes[name] for name in ("baseline", "reference", "trials"))
+    assert document["machines"] == 4
+    of_all = (document["minutes"] + 3 * held) / 60 * 6
+    assert document["money"] == pytest.approx(of_all, abs=0.1)
+    said = " ".join(shown(document).split())
+    assert f"At the price of each machine that is {document['money']:g}, the hosts' until" in said
+
+    budget = over(budget="2mh", trials=500)
+    said = " ".join(shown(budget).split())
+    assert "The budget of 120 minutes of each machine has time for" in said
+    # The lead's two hours and no more; of the hosts' the proof has none.
+    assert 2 * 6 + 3 * 1 * 6 < budget["budget"]["money"] < (2 + 3 * 2) * 6
+    assert f"That costs about {budget['budget']['money']:g} for all." in said
+    alone = planned(asked(price="6/h"))
+    assert alone["machines"] == 1
+    assert "At the machine's price that is" in shown(alone)

@@ -52,6 +52,14 @@ _INSTEAD: Mapping[str, tuple[str, ...]] = {
     "requests": ("duration", "trial_duration"),
     "request_rate": ("users", "ramp"),
 }
+# What a flag takes the place of in a file: the two are refused side by side.
+_INSTEAD_IN_FILE: Mapping[str, tuple[str, ...]] = {
+    "users": ("request_rate", "arrival", "burstiness", "max_concurrency"),
+    "request_rate": ("users", "ramp", "think_time"),
+    "requests": ("duration", "trial_duration"),
+    "duration": ("requests",),
+    "trial_duration": ("requests",),
+}
 _INSTEAD_OF_TIMES = ("users", "ramp")  # a trace has its own
 
 # The budget of --until is divided into so many levels when no duration is given.
@@ -238,6 +246,12 @@ def _check_rates(given: Given) -> None:
             " goodput with --slo."
         )
     _check_pause(given, is_open=True)
+
+
+def over(file: Given, given: Given) -> dict[str, Any]:
+    """Return what a file has, with the flags over it: each takes the place of what it excludes."""
+    instead = {name for asked in given for name in _INSTEAD_IN_FILE.get(asked, ())}
+    return {**{name: value for name, value in file.items() if name not in instead}, **given}
 
 
 def with_baseline(study: "Study", config: Config) -> "Study":

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from llmdyno.cli.flags import Given, read_file, spec_of
+from llmdyno.cli.flags import Given, over, read_file, spec_of
 from llmdyno.cli.options import AsJson, Out, command, option
 from llmdyno.cli.output import EXIT_THRESHOLD_MISSED, print_json, say
 from llmdyno.errors import UsageError
@@ -46,7 +46,7 @@ def plan(
     from llmdyno.predict.planning import make
     from llmdyno.terminal.plan import show_plan
 
-    asked = spec_of(Plan, {**(read_file(file, plan_flags(in_file=True)) if file else {}), **given})
+    asked = spec_of(Plan, over(read_file(file, plan_flags(in_file=True)) if file else {}, given))
     made = make(asked, settings or [])
     trouble = made.does_not_fit or made.nothing_meets
     if out is not None and not made.does_not_fit:

@@ -29,7 +29,7 @@ from llmdyno.flag import (
 )
 from llmdyno.knobs import show
 from llmdyno.results import findings
-from llmdyno.results.documents import part, text
+from llmdyno.results.documents import part, text, texts
 from llmdyno.results.slo import Objective, Slo
 from llmdyno.spec import Bench, Load
 from llmdyno.tune.spec import BUDGET, Study
@@ -66,7 +66,7 @@ def of_study(study: Mapping[str, Any]) -> list[Block]:
     if part(study, "best"):
         words = ["dyno", "serve", "--engine", text(study, "engine")]
         words += ["--front", text(study, "front"), "--model", spec.model]
-        words += [f"--engine-arg={word}" for word in spec.engine_args]
+        words += [f"--engine-arg={word}" for word in texts(study, "engine_args")]
         for name, value in part(study, "best", "config").items():
             words += ["--set", f"{name}={show(value)}"]
         what = "the baseline, which stands" if findings.stands(study) else "the winner alone"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmdyno.cli.dashboards import Dashboard, study_page
-from llmdyno.cli.flags import QUICK, Given, read_toml, study_flags, study_spec, with_baseline
+from llmdyno.cli.flags import QUICK, Given, over, read_toml, study_flags, study_spec, with_baseline
 from llmdyno.cli.options import AsJson, Out, Text, command, option
 from llmdyno.cli.output import (
     EXIT_THRESHOLD_MISSED,
@@ -156,10 +156,14 @@ def tune(
         raise typer.Exit(EXIT_THRESHOLD_MISSED)
 
 
-def _terms(study: "Study") -> dict[str, str]:
-    """Return what a study has that other flags of it are read by: budget in money, and pairs."""
+def _terms(study: "Study") -> dict[str, Any]:
+    """Return what a study has that other flags of it are read by: budget, pairs and rates."""
     price, until = study.price_per_h, study.confirm_until
-    terms = {} if price is None else {"price": f"{price}/h"}
+    terms: dict[str, Any] = {"objective": str(study.objective)}
+    if study.slos:  # a goodput is of them
+        terms["slo"] = [slo.expr for slo in study.slos]
+    if price is not None:
+        terms["price"] = f"{price}/h"
     return terms if until is None else {**terms, "confirm_until": percent(until)}
 
 
@@ -170,7 +174,7 @@ def _asked(
     from llmdyno.tune.combinations import read_settings
 
     profile = QUICK if quick else {}
-    study = study_spec({**(read_toml(file) if file else {}), **given}, profile=profile)
+    study = study_spec(over(read_toml(file) if file else {}, given), profile=profile)
     if settings and study.combines:
         return with_baseline(study, read_settings(study, settings))
     if settings:

@@ -163,13 +163,13 @@ def _table(names: tuple[str, ...], sides: Sequence[Mapping[str, Any]], objective
     if objective and (sought := parse_objective(objective)) not in HEADLINES:
         unit = titles.unit(objective)
         columns.append((sought, titles.title(objective), f", {unit}" if unit else ""))
-    head, short = short_loads(sides[0]["summary"]["levels"])
+    head, loads = short_loads(sides[0]["summary"]["levels"])
     heads = [head]
     for _, what, unit in columns:
         heads += [f"{what} {names[0]}".rstrip() + unit, *names[1:]]
     rows = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for levels in zip(*(side["summary"]["levels"] for side in sides), strict=False):
-        cells = [short[level_name(levels[0])]]
+        cells = [loads[level_name(levels[0])]]
         for one, _, _ in columns:
             cells += [_number(read_stat(level, one.metric, one.stat)) for level in levels]
         rows.append("| " + " | ".join(cells) + " |")
@@ -177,7 +177,7 @@ def _table(names: tuple[str, ...], sides: Sequence[Mapping[str, Any]], objective
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{short(value)}"
+    return "-" if value is None else short(value)
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -620,7 +620,7 @@ METRICS = MetricsPage(
 
 
 class VllmEngine(Engine):
-    """`vllm serve` of the Python that runs llmdyno."""
+    """`vllm serve` of the environment that has it."""
 
     name = "vllm"
     knobs = KNOBS

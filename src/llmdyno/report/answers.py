@@ -96,7 +96,7 @@ def _repeat(study: Document, runs: tuple[Run, ...]) -> str:
     version = next((found for one in sides if (found := documents.text(one, "llmdyno"))), "")
     told = [
         f"llmdyno {version}" if version else "",
-        setup.engine(study),
+        *(stacks.engines(study) or [setup.engine(study)]),
         f"seed {wording.count(seed)}" if seed is not None else "",
     ]
     first = f"{command}, with" if command else "The commands are not known; it was made with"

@@ -21,6 +21,7 @@ def table(study: Document, runs: tuple[Run, ...]) -> Table | None:
     rows = [
         ("Model", model(study, runs)),
         ("Engine", engine(study)),
+        ("Engines compared", ", ".join(stacks.engines(study))),
         ("Front", documents.text(study, "front")),
         ("Hardware", hardware(study, runs)),
         ("Software", software(study, runs)),
@@ -45,7 +46,10 @@ def what(study: Document, runs: tuple[Run, ...]) -> str:
     asked = documents.part(runs[0].summary, "spec") if runs else documents.part(study, "spec")
     replaced = stacks.replaced(study)
     before = f"baseline and winner: {replaced}" if replaced else ""
-    told = [one[0].upper() + one[1:] for one in (before, workload(asked), load(study, runs)) if one]
+    compared = stacks.engines(study)
+    among = f"engines compared: {', '.join(compared)}" if compared else ""
+    rest = (among, before, workload(asked), load(study, runs))
+    told = [one[0].upper() + one[1:] for one in rest if one]
     return ". ".join(one for one in (" ".join(filter(None, named)), *told) if one) + "."
 
 

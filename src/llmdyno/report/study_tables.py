@@ -45,6 +45,7 @@ def combinations(study: Document) -> Table | None:
         Row(
             heads=((one.name, 1),),
             cells=(
+                Cell(one.version),
                 Cell(one.baseline, "number"),
                 Cell(one.best, "number"),
                 Cell(one.slo),
@@ -61,6 +62,7 @@ def combinations(study: Document) -> Table | None:
         " of single runs; only the confirmation decides.",
         columns=(
             ("Combination", "text"),
+            ("Engine's version", "text"),
             ("Baseline", "number"),
             ("Best", "number"),
             ("SLOs", "text"),
@@ -73,11 +75,12 @@ def combinations(study: Document) -> Table | None:
 
 def trials(study: Document) -> Table | None:
     """Return every trial with its outcome and cost, and below it what it changed."""
-    base = documents.part(study, "baseline", "config")
+    several = bool(documents.items(study, "combinations"))
     rows = [
         Row(
             heads=((documents.text(trial, "id") or str(place), 1),),
             cells=(
+                *((Cell(stacks.named(trial)),) if several else ()),
                 _state(trial),
                 Cell(wording.significant(documents.number(trial, "value")), "number"),
                 met_cell(trial.get("slo_met")),
@@ -87,7 +90,7 @@ def trials(study: Document) -> Table | None:
                     for step in ("build", "start", "measure")
                 ),
             ),
-            codes=_changes(base, documents.part(trial, "config")),
+            codes=_changes(stacks.baseline_of(study, trial), documents.part(trial, "config")),
         )
         for place, trial in enumerate(documents.items(study, "trials"), start=1)
     ]
@@ -95,9 +98,10 @@ def trials(study: Document) -> Table | None:
         return None
     return Table(
         caption="All trials, with the objective's value. Below each stands what it sets otherwise"
-        " than the baseline.",
+        f" than the baseline{' of its own engine and front' if several else ''}.",
         columns=(
             ("Trial", "text"),
+            *((("Engine and front", "text"),) if several else ()),
             ("State", "text"),
             (titles.with_unit(documents.text(study, "objective")) or "Value", "number"),
             ("SLOs", "text"),

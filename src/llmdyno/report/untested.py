@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from llmdyno.knobs import Knob
 from llmdyno.report import documents
 from llmdyno.report.documents import Document, Run
-from llmdyno.results import findings, verdicts
+from llmdyno.results import findings, stacks, verdicts
 from llmdyno.results.study_doubts import effective
 from llmdyno.units import counted
 
@@ -22,12 +22,14 @@ def of_study(study: Document, runs: tuple[Run, ...], guide: Mapping[str, Knob]) 
 
 
 def untried(study: Document, guide: Mapping[str, Knob]) -> list[str]:
-    """Return the names of the guide's settings that have one value in all that was measured."""
+    """Return the names of the guide's settings that have one value in all that was measured.
+
+    The guide is of the winner's engine and front: what others had set does not count.
+    """
     version = documents.text(study, "engine_version") or None
-    configs = [
-        documents.part(one, "config")
-        for one in (documents.part(study, "baseline"), *documents.items(study, "trials"))
-    ]
+    of = stacks.named(documents.part(study, "best") or documents.part(study, "baseline"))
+    trials = [one for one in documents.items(study, "trials") if stacks.named(one) == of]
+    configs = [stacks.own_baseline(study), *(documents.part(one, "config") for one in trials)]
     return [
         name
         for name in guide
@@ -75,10 +77,10 @@ def _places(study: Document, runs: tuple[Run, ...]) -> list[str]:
 
 
 def _single_effects(study: Document) -> list[str]:
-    if documents.part(study, "best") and not documents.items(study, "ablation"):
-        before, after = (documents.part(study, arm, "config") for arm in ("baseline", "best"))
-        if before != after:
-            return ["What each changed setting gives by itself."]
+    best = documents.part(study, "best")
+    changed = best and stacks.own_baseline(study) != documents.part(best, "config")
+    if changed and not documents.items(study, "ablation"):
+        return ["What each changed setting gives by itself."]
     return []
 
 

@@ -37,7 +37,7 @@ _HOLDERS = {
     "prefill": "prefill",
     "decode": "decode",
 }
-_ON_ITS_OWN = "Of settings, measured on the winner's own engine and front:"
+_ON_ITS_OWN = "Its settings were measured on its own engine and front."
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -283,9 +283,8 @@ def which_setting(study: Document, changed: Sequence[str]) -> str:
     if not part(study, "best"):
         return ""
     if combination := stacks.replaced(study):
-        own = put_back.which(study, changed)
         said = f"No setting alone: what serves the model changed, too ({combination})."
-        return f"{said} {_ON_ITS_OWN} {own}" if own else said
+        return " ".join([said, *_on_its_own(study, changed)])
     if not changed:
         other = conclusions.compared(study) if stands(study) and is_decided(study) else ""
         also = f"; compared was {other}" if other else ""
@@ -293,6 +292,17 @@ def which_setting(study: Document, changed: Sequence[str]) -> str:
     if len(changed) == 1:
         return f"One setting differs, {changed[0]}, so whatever differs is its doing."
     return put_back.which(study, changed)
+
+
+def _on_its_own(study: Document, changed: Sequence[str]) -> list[str]:
+    """Say what the winner's settings add on its own engine and front; none has changed: nothing."""
+    if not changed:
+        return []
+    if put_back.is_measured(study):
+        return [_ON_ITS_OWN, put_back.which(study, changed)]
+    one = len(changed) == 1
+    each = "its changed setting" if one else f"each of its {len(changed)} changed settings"
+    return [f"What {each} ({wording.listed(changed)}) adds was not measured."]
 
 
 def why(study: Document) -> list[str]:

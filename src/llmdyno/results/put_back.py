@@ -22,8 +22,6 @@ def which(study: Document, changed: Sequence[str]) -> str:
         return ""
     effects = [(row, effect_of(study, row)) for row in items(study, "ablation")]
     known = [(row, said) for row, said in effects if said]
-    if not known and len(changed) == 1:
-        return f"What the setting {changed[0]} gives there is not known: {_NOT_PUT_BACK}."
     if not known:
         listed = wording.listed(changed)
         return (
@@ -48,6 +46,11 @@ def which(study: Document, changed: Sequence[str]) -> str:
     rest = _without_effect(study, idle)
     together = conclusions.interactions(study)
     return " ".join(one for one in (*told, rest, *together, _unknown(changed, known)) if one)
+
+
+def is_measured(study: Document) -> bool:
+    """Tell whether runs with a setting put back have shown what one of them gives."""
+    return any(effect_of(study, row) for row in items(study, "ablation"))
 
 
 def _without_effect(study: Document, idle: Sequence[Document]) -> str:

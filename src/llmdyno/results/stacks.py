@@ -12,6 +12,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     """A combination in words; a value that there is not is "-"."""
 
     name: str  # "vllm behind triton"
+    version: str  # of the engine
     baseline: str
     best: str
     slo: str  # of the best: "met", "missed", "-"
@@ -58,11 +59,26 @@ def own_baseline(study: Document) -> Document:
 
     What another engine sets is no setting that the winner has changed.
     """
-    best = part(study, "best")
-    for one in items(study, "combinations") if replaced(study) else ():
-        if named(one) == named(best):
+    return baseline_of(study, part(study, "best"))
+
+
+def baseline_of(study: Document, measured: Document) -> Document:
+    """Return the baseline's config of the engine and front that a trial or a run is of."""
+    for one in items(study, "combinations"):
+        if named(one) == named(measured) and part(one, "baseline"):
             return part(one, "baseline", "config")
     return part(study, "baseline", "config")
+
+
+def engines(study: Document) -> list[str]:
+    """Return the engines that were compared, with their versions; empty: the study has one."""
+    told = [
+        f"{text(one, 'engine')} {text(one, 'engine_version')}".strip()
+        for one in items(study, "combinations")
+        if part(one, "baseline")
+    ]
+    found = list(dict.fromkeys(told))
+    return found if len(found) > 1 else []
 
 
 def named(one: Document) -> str:
@@ -85,6 +101,7 @@ def _told(one: Document) -> Told:
     winner = "best of all: " if text(one, "state") == "best" else ""
     return Told(
         name=named(one),
+        version=text(one, "engine_version") or wording.ABSENT,
         baseline=_value(part(one, "baseline")),
         best=_value(best),
         slo={True: "met", False: "missed"}.get(best.get("slo_met"), "-"),  # type: ignore[arg-type]

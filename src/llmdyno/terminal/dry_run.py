@@ -62,15 +62,19 @@ def _costs(document: Document) -> list[str]:
     budget = document["budget"]
     if document["money"] is not None:
         ends = "" if budget is None or budget["enough"] else " without the budget"
-        found.append(f"At the machine's price that is {document['money']:g}{ends}.")
+        several = document["machines"] > 1
+        whose = "price of each machine" if several else "machine's price"
+        held = f", the hosts' until the trials end{ends and ','}" * several
+        found.append(f"At the {whose} that is {document['money']:g}{held}{ends}.")
     if budget is not None:
-        found.append(_budget(budget))
+        found.append(_budget(budget, document["machines"]))
     return found
 
 
-def _budget(budget: Document) -> str:
+def _budget(budget: Document, machines: int) -> str:
     """Say what a budget has time for, and by how much the proof goes beyond it."""
-    said = f"The budget of {budget['minutes']:g} minutes"
+    each = " of each machine" if machines > 1 else ""
+    said = f"The budget of {budget['minutes']:g} minutes{each}"
     if budget["enough"]:
         return f"{said} is enough for all of it: {counted(budget['trials'], 'trial')}."
     count, over = budget["pairs"], budget["over_minutes"]
@@ -83,7 +87,11 @@ def _budget(budget: Document) -> str:
     come, end = ("comes", "ends") if count == 1 else ("come", "end")
     said += f" Then {come} the {counted(count, 'pair')} of the proof"
     said += f", which {end} {over:g} minutes after the budget does." if over else "."
-    return said if budget["money"] is None else f"{said} That costs about {budget['money']:g}."
+    return (
+        said
+        if budget["money"] is None
+        else f"{said} That costs about {budget['money']:g}{' for all' * bool(each)}."
+    )
 
 
 def _found(confirmation: Document) -> list[str]:

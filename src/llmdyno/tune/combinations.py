@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from llmdyno import plugins
-from llmdyno.errors import HomeError, UsageError, nearest
+from llmdyno.errors import UsageError, nearest
 from llmdyno.fronts import check_load
 from llmdyno.knobs import Knob, check, parse_settings
 from llmdyno.serve.engine_arguments import check_arguments
@@ -146,8 +146,6 @@ def _fitted(study: Study, engine: str, front: str, *, here: bool) -> Stack | Com
         stack.check({})
         stack.check_served({})
         check_load(stack.front, {}, streams=True)
-    except HomeError:
-        raise  # it is the machine's, and mended before the study begins
     except UsageError as error:
         return Combination(engine=engine, front=front, why=str(error))
     return stack

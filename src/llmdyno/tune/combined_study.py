@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from llmdyno import store
 from llmdyno.errors import UsageError
 from llmdyno.results import stacks
 from llmdyno.serve.stack import Stack, load_stack
@@ -27,7 +28,7 @@ from llmdyno.tune.folder import stack_of
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.reference import baselines_in, valued_reference_of
 from llmdyno.tune.spec import Study
-from llmdyno.tune.study import study_document
+from llmdyno.tune.study import study_document, with_doubts, without_doubts
 
 _SHARED = ("best", "confirm", "ablation")
 _EVENTS = {"beside", "moved", "paired", "died"}
@@ -137,13 +138,18 @@ def combined_document(folder: Path, ledger: Ledger) -> tuple[dict[str, Any], Sta
         document["lanes"] = {**document["lanes"], "devices": sorted(devices, key=number_of)}
     said = f"{stacks.conclusion(document)} {document['outcome']['said']}"
     document["outcome"] = {**document["outcome"], "said": said}
-    return document, _stack(study, subject)
+    stack = _stack(study, subject)
+    # The doubts come last: which settings have changed is told by the combinations' own baselines.
+    return with_doubts(document, stack), stack
 
 
 def _derived(
     folder: Path, ledger: Ledger, works: Sequence[_Part], subject: _Part
 ) -> dict[str, Any]:
-    """Return the document of all that was measured, as one study of a stack would have it."""
+    """Return the document of all that was measured, as one study of a stack would have it.
+
+    Its doubts are left out.
+    """
     own = subject.ledger
     assert ledger.began is not None
     whole = Ledger(folder)
@@ -156,7 +162,7 @@ def _derived(
     first = works[0] if works else subject
     of_baseline = {"baseline", "reference"}
     whole.steps = [first.seen(step) for step in first.ledger.steps if step.phase in of_baseline]
-    trials = [part.seen(step) for part in works for step in part.ledger.of("trial")]
+    trials = _trials(works)
     whole.steps += [
         msgspec.structs.replace(step, number=number) for number, step in enumerate(trials)
     ]
@@ -178,7 +184,7 @@ def _derived(
             and (event.kind != "paired" or part.ledger.has_its_pairs(event.contender))
             and (event.kind, event.why, event.contender) not in known
         ]
-    whole.steps.sort(key=lambda step: (step.phase == "best", step.contender))
+    whole.steps.sort(key=_turn)
     stopped = [part.ledger.stopped for part in (*works, subject)]
     whole.stopped = next((one for one in stopped if one is not None), None)
     references = [(part, valued_reference_of(part.ledger)) for part in works if part is not first]
@@ -196,9 +202,33 @@ def _derived(
         for step in undecided(part.ledger, _stack(ledger.spec, part).knobs)
     ]
     stack = _stack(ledger.spec, subject)
-    return study_document(
+    return without_doubts(
         folder, whole, stack, rivals=rivals, others=others, dead=dead, undecided=again
     )
+
+
+def _turn(step: Step) -> tuple[bool, int, int]:
+    """Return by what steps are sorted: the would-be winners last, pairs in the order of the runs.
+
+    The two arms of the pairs stand in ledgers of their own.
+    """
+    number = step.number if step.phase == "confirm" else 0
+    return step.phase == "best", step.contender, number
+
+
+def _trials(works: Sequence[_Part]) -> list[Step]:
+    """Return the trials of all combinations in the order in which they were begun.
+
+    A run's folder is named by the time when it began (`store.new_id()`). Trials of a combination
+    keep their order: one without a run, or measured again later, goes with those around it.
+    """
+    timed = []
+    for part in works:
+        began = ""
+        for step in part.ledger.of("trial"):
+            began = max(began, store.began(Path(step.run).name))
+            timed.append((began, part.seen(step)))
+    return [step for _, step in sorted(timed, key=lambda one: one[0])]
 
 
 def _baseline(part: _Part) -> list[Step]:

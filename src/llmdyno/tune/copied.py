@@ -112,8 +112,6 @@ class Copied:
                 return f"it has no {stack.engine.name}; {stack.engine.install}."
             stack.check(ledger.spec.baseline)
             stack.check_served(ledger.spec.baseline)
-        except HomeError:
-            raise  # the database keeps no path of this machine
         except UsageError as error:
             return str(error)
         if (why := self.replaced()) is not None:

@@ -9,6 +9,7 @@ where it goes on; else it is a guess, and the document says so. The document's k
     30 November 2026, added: in "budget" "pairs" and "over_minutes": what the trials leave for the
         proof, and how long it goes on after the budget's end; "money", what the study costs then.
         "confirmation" is of those pairs and earlier ones. "lanes" may be hosts, with --store.
+        "machines": the lead's and the hosts, whose time until the trials end is part of "money".
 """
 
 import math
@@ -16,35 +17,30 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from llmdyno import store
-from llmdyno.errors import StorageError, UsageError
+from llmdyno.errors import UsageError
 from llmdyno.knobs import Value
 from llmdyno.machine.devices import Devices
 from llmdyno.results import pairs as statistics
 from llmdyno.search.space import Space
-from llmdyno.store import LEDGER
 from llmdyno.tune import commands, race
 from llmdyno.tune.ablation import PAIRS
-from llmdyno.tune.budget import Costs
 from llmdyno.tune.budgeted import kept_for_proof_s
 from llmdyno.tune.combined import Combined
 from llmdyno.tune.combined_study import fallen
 from llmdyno.tune.crew import planned
+from llmdyno.tune.earlier import known_costs
 from llmdyno.tune.entries import Phase
 from llmdyno.tune.foreseen import does_not_fit, expected
 from llmdyno.tune.gate import SECONDS_MAX, SECONDS_MIN
 from llmdyno.tune.ledger import Ledger
-from llmdyno.tune.narrator import Narrator
 from llmdyno.tune.noise import spreads_before
 from llmdyno.tune.pairs import have_ended, pairs_asked, pairs_needed
 from llmdyno.tune.rounds import waves
-from llmdyno.tune.runner import Runner
 from llmdyno.tune.spec import Study
 from llmdyno.tune.spend import money
 from llmdyno.tune.tuner import Tuner
@@ -54,10 +50,8 @@ SCHEMA = "llmdyno.dry-run/1"
 _CHANGED = 3  # knobs that a winner is taken to change, for the cost of its ablation
 _LOOKED_AT = 500  # points of a large space that are checked
 _WHYS = 5  # kinds of refusals that are told
-_MINUTE_S, _HOUR_S = 60.0, 3600.0
-_SILENT = Narrator(
-    notify=lambda _: None, notify_waiting=lambda _: None, display=lambda *_: lambda *_: None
-)
+_MINUTE_S = 60.0
+_ON_HOSTS = ("baseline", "reference", "trials")  # the phases until whose end hosts are held
 
 
 def dry_run(study: Study, conductor: Tuner | Combined) -> dict[str, Any]:
@@ -78,6 +72,8 @@ def dry_run(study: Study, conductor: Tuner | Combined) -> dict[str, Any]:
     phases = list(_phases(study, sides))
     seconds = sum(phase.seconds for phase in phases)
     budget = _budget(study, sides, phases)
+    # Hosts are there until the trials end, the lead until all of it does.
+    of_hosts_s = sides[0].hosts * sum(one.seconds for one in phases if one.name in _ON_HOSTS)
     return {
         "schema": SCHEMA,
         "engine": study.engine,
@@ -88,7 +84,8 @@ def dry_run(study: Study, conductor: Tuner | Combined) -> dict[str, Any]:
         "compared_at": study.compared_at,
         "phases": [phase.document() for phase in phases],
         "minutes": round(seconds / _MINUTE_S, 1),
-        "money": money(study.price_per_h, seconds),
+        "machines": 1 + sides[0].hosts,
+        "money": money(study.price_per_h, seconds + of_hosts_s),
         "budget": budget,
         "confirmation": _confirmation(study, sides[0], phases, budget),
         "lanes": sides[0].lanes,
@@ -123,7 +120,7 @@ class _Side:
         self.searches = searches
         self.tries_first = searches and not self.runner.ledger.of("trial")
         self.study = tuner.runner.study
-        self.source, self.costs = _known_costs(self.runner)
+        self.source, self.costs = known_costs(self.runner)
 
     def run_s(self, phase: Phase) -> float:
         """Return how long a run of a phase takes, from its build to its end."""
@@ -140,6 +137,12 @@ class _Side:
         if isinstance(devices, Devices):
             return [str(lease) for lease in devices.usual]
         return planned(at_once) if at_once > 1 else []  # hosts: none is asked whether it is there
+
+    @property
+    def hosts(self) -> int:
+        """How many hosts there are beside the lead's machine."""
+        over_hosts = self.study.parallel > 1 and not isinstance(self.tuner.devices, Devices)
+        return self.study.parallel if over_hosts else 0
 
     def left(self, phase: Phase, runs: int) -> int:
         """Return how many of a phase's runs are not done yet."""
@@ -221,39 +224,6 @@ def _looked_at(space: Space, seed: int) -> list[tuple[Value | None, ...]]:
         return list(space.points())
     draw = np.random.default_rng(seed)
     return [space.random(draw) for _ in range(_LOOKED_AT)]
-
-
-def _known_costs(runner: Runner) -> tuple[str | None, Costs]:
-    """Return what a start costs, and which study tells it; None: it is a guess."""
-    own = runner.costs()
-    if own.steps:
-        return str(runner.folder), own
-    asked = runner.study
-    wanted = (asked.engine, asked.front, asked.model)
-    for folder in _earlier(runner.folder):
-        try:
-            ledger = Ledger(folder)
-        except StorageError:  # of another version: it tells nothing
-            continue
-        if ledger.began is None:
-            continue
-        spec = ledger.spec
-        if (spec.engine, spec.front, spec.model) == wanted:
-            found = Runner(spec, folder, runner.stack, _SILENT).costs()
-            if found.steps:
-                return str(folder), found
-    return None, own
-
-
-def _earlier(besides: Path) -> Iterator[Path]:
-    """Yield the studies in this folder, the last one first; of those over several the parts."""
-    # Those of the store, and those that --out has put beside it.
-    parents = (store.STUDIES, Path())
-    patterns = (f"*/{LEDGER}", f"*/stacks/*/{LEDGER}")
-    ledgers = [found for parent in parents for one in patterns for found in parent.glob(one)]
-    for ledger in sorted(ledgers, key=lambda path: path.stat().st_mtime, reverse=True):
-        if ledger.parent.resolve() != besides.resolve():
-            yield ledger.parent
 
 
 def _phases(study: Study, sides: Sequence[_Side]) -> Iterator[_Phase]:
@@ -383,17 +353,21 @@ def _budget(
     # The first trials, one a lane or a stack, take of what is kept.
     firsts = lanes * sum(side.tries_first for side in sides)
     trials = min(takes["trials"].runs, max(min(most, firsts), more))
-    left_s -= _waves(study, sides, trials) * trial_s + takes["best"].seconds
+    trials_s = _waves(study, sides, trials) * trial_s
+    left_s -= trials_s + takes["best"].seconds
     # Two pairs come whatever the budget says.
     pairs = min(to_come, max(least, int(max(0.0, left_s) / max(pair_s, 1e-9))))
     proves = trials > 0 or not takes["trials"].runs
     over_s = max(0.0, pairs * pair_s - left_s) if proves else 0.0
     whole_s = sum(one.seconds for one in phases)
+    machine_s = min(whole_s, max(0.0, limit_s - spent_s) + over_s)
+    first_s = sum(takes[name].seconds for name in _ON_HOSTS[:2] if name in takes)
+    machine_s += sides[0].hosts * (first_s + trials_s)
     return {
         "minutes": round(limit_s / _MINUTE_S, 1),
         "trials": trials,
         "enough": limit_s - spent_s >= whole_s,
         "pairs": pairs if proves else 0,
         "over_minutes": round(over_s / _MINUTE_S, 1),
-        "money": money(study.price_per_h, min(whole_s, max(0.0, limit_s - spent_s) + over_s)),
+        "money": money(study.price_per_h, machine_s),
     }

@@ -148,6 +148,8 @@ def _amount(study: Study, value: float | Spend) -> float:
 
 
 def _value(study: Study, field: Field) -> Any:
+    if field.attribute == "users" and study.load.is_open:
+        return None  # it has none, and the field its default
     for part in (study, study.load, study.workload):
         if field.attribute in part.__struct_fields__:
             return getattr(part, field.attribute)

@@ -217,7 +217,8 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         float | Spend | None,
         Flag(
             BUDGET,
-            "What a study may take: time (2h), machine hours (2mh) or, with --price, money ($20)."
+            "What a study may take: time (2h), machine hours (2mh) or, with --price, money ($20);"
+            " over hosts, of each machine."
             " Trials leave room in it for the proof, a third at most; the winner in full and two"
             " pairs come whatever is left.",
             metavar="TIME|MACHINE-HOURS|MONEY",

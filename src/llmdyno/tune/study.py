@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from llmdyno import store
-from llmdyno.knobs import Knob, Value, default
+from llmdyno.knobs import Value, default
 from llmdyno.results import conclusions, study_doubts, verdicts
 from llmdyno.results.bottleneck import bottleneck
 from llmdyno.results.metrics import BY_NAME
@@ -36,7 +36,25 @@ SCHEMA = SCHEMAS[STUDY]
 _TOLD = (*HEADLINES, Objective(metric="ttft_ms", stat="p99"))
 
 
-def study_document(
+def study_document(folder: Path, ledger: Ledger, subject: Stack) -> dict[str, Any]:
+    """Derive study.json as it stands; what is not measured yet is null or empty.
+
+    It reads the ledger and the runs, and writes nothing. "bundle" is null: whoever writes one for
+    the winner fills it in.
+
+    Raises:
+        StorageError: a run that the ledger names cannot be read.
+    """
+    return with_doubts(without_doubts(folder, ledger, subject), subject)
+
+
+def with_doubts(document: dict[str, Any], subject: Stack) -> dict[str, Any]:
+    """Return a study's document with its doubts, which look at all else that stands in it."""
+    guide = {knob.name: knob for one in (subject.engine, subject.front) for knob in one.knobs}
+    return {**document, "doubts": study_doubts.entries(document, guide)}
+
+
+def without_doubts(
     folder: Path,
     ledger: Ledger,
     subject: Stack,
@@ -46,10 +64,7 @@ def study_document(
     dead: Mapping[int, Step] | None = None,
     undecided: Collection[Step] | None = None,
 ) -> dict[str, Any]:
-    """Derive study.json as it stands; what is not measured yet is null or empty.
-
-    It reads the ledger and the runs, and writes nothing. "bundle" is null: whoever writes one for
-    the winner fills it in.
+    """Derive all of study.json but its doubts, for a document that gets more before them.
 
     Args:
         folder: of the study.
@@ -135,7 +150,7 @@ class _Document:
             **endings.of(self._folder, self._ledger, confirmation, best=standing, left=self._left),
         }
         document["outcome"] = {**document["outcome"], "said": conclusions.conclusion(document)}
-        return {**document, "doubts": study_doubts.entries(document, self._guide())}
+        return document
 
     def _standing(self) -> tuple[Step | None, dict[str, Any], list[dict[str, Any]]]:
         """Return who stands, its confirmation, and the would-be winners that are none.
@@ -161,10 +176,6 @@ class _Document:
         if best is None:
             confirmation = last
         return best, confirmation, fallen
-
-    def _guide(self) -> dict[str, Knob]:
-        parts = (self._subject.engine, self._subject.front)
-        return {knob.name: knob for one in parts for knob in one.knobs}
 
     def _arm(self, step: Step | None) -> dict[str, Any] | None:
         if step is None or step.state != "measured":
