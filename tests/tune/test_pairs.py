@@ -386,7 +386,10 @@ def test_pairs_that_have_ended_are_filled_up_and_no_others_are_made(
 
     assert study.run(fast, asked)["confirmation"]["pairs"] == 3
     assert study.starts == []
-    shutil.rmtree(study.folder / Ledger(study.folder).of("confirm")[5].run)
+    ledger = Ledger(study.folder)
+    shutil.rmtree(study.folder / ledger.of("confirm")[5].run)
+    ledger.append(Step(phase="confirm", number=6, config={}, state="failed"))
+    ledger.append(Event(kind="mended", why="no disk", void=(("confirm", 0, 6),)))
     assert study.run(fast, asked)["confirmation"]["pairs"] == 3
     assert len(study.starts) == 1
     given = {"max_pairs": 13}

@@ -188,13 +188,14 @@ class Confirmation:
         return self._after.runner.ledger.pairs_ended(self._contender)
 
     def _begun(self) -> int:
-        """Return how many pairs were begun, whether their runs count still or not."""
+        """Return how many pairs were begun, those whose runs are gone among them."""
         ledgers = [side.runner.ledger for side in (self._before, self._after)]
         numbers = [
             step.number // 2
             for ledger in ledgers
             for step in (*ledger.steps, *ledger.voided)
             if step.phase == "confirm" and step.contender == self._contender
+            if step.state == "measured"  # what a broken machine let fail was never made
         ]
         return 1 + max(numbers, default=-1)
 
