@@ -26,6 +26,7 @@ __all__ = (
     "check_version",
     "default",
     "parse_settings",
+    "singular",
     "show",
 )
 

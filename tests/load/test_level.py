@@ -220,7 +220,7 @@ def test_a_share_of_errors_is_judged_as_soon_as_there_are_enough_requests() -> N
     played = play(Server([BROKEN] * 30 + [OK]), requests=200, max_error_rate=0.5)
 
     assert len(played.records) == 10
-    assert end_of(played).stopped.startswith("100% of the last 10 requests failed")
+    assert end_of(played).stopped.startswith("100 % of the last 10 requests failed")
 
 
 def test_a_share_of_errors_is_judged_for_few_users_and_requests() -> None:
@@ -233,7 +233,7 @@ def test_a_share_of_errors_is_judged_for_few_users_and_requests() -> None:
     assert 10 <= sum(record.outcome != "cut" for record in surely.records) < 20
     assert "more than --max-error-rate 0.1 allows" in end_of(surely).stopped
     assert len(at_its_end.records) == 30
-    assert end_of(at_its_end).stopped.startswith("50% of the last 30 requests failed")
+    assert end_of(at_its_end).stopped.startswith("50 % of the last 30 requests failed")
     assert end_of(within).stopped == ""
 
 

@@ -94,7 +94,7 @@ def test_a_share_of_errors_is_of_the_last_requests() -> None:
         limits.count(record("failed"))
 
     assert limits.reached() == (
-        "12% of the last 50 requests failed, more than --max-error-rate 0.1 allows"
+        "12 % of the last 50 requests failed, more than --max-error-rate 0.1 allows"
     )
 
 
@@ -129,7 +129,7 @@ def test_all_requests_of_a_short_level_are_judged_like_fifty() -> None:
     for number in range(12):
         limits.count(record("failed" if number < 2 else "completed"))
 
-    assert limits.reached().startswith("17% of the last 12 requests failed")
+    assert limits.reached().startswith("17 % of the last 12 requests failed")
 
 
 def test_without_limits_nothing_ends_a_level() -> None:

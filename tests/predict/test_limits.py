@@ -14,6 +14,7 @@ from llmdyno.predict.limits import run_with_limits, with_limits
 from llmdyno.predict.server import server_of
 from llmdyno.predict.shapes import shape_of
 from llmdyno.report import run_page, study_page
+from llmdyno.results import wording
 from llmdyno.results.limit_words import line
 from llmdyno.units import Lengths
 
@@ -35,7 +36,10 @@ def test_a_study_says_how_far_it_is_from_the_limit() -> None:
     low, high = limit["predicted"]["token_rate"]["ci80"]
     assert low < limit["predicted"]["token_rate"]["mean"] < high
     page = study_page(found, {})
-    assert f"{limit['share']:.0%} of what this GPU&#39;s memory bandwidth allows; bound by" in page
+    assert (
+        f"{wording.share(limit['share'])} of what this GPU&#39;s memory bandwidth allows; bound by"
+        in page
+    )
 
 
 @pytest.mark.parametrize(

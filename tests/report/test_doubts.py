@@ -16,7 +16,7 @@ def test_each_doubt_is_printed() -> None:
     }
     doubtful["tokens"] = {"input": 10, "output": 80 * 20, "source": "chunks"}
     doubtful["window"]["start_s"] = 30.0
-    doubtful["client"] |= {"verdict": "client-bound", "reasons": ["the client used 97% of a core"]}
+    doubtful["client"] |= {"verdict": "client-bound", "reasons": ["the client used 97 % of a core"]}
     doubtful["interrupted"] = True
     document["best"]["summary"]["levels"][2] = doubtful
     document["best"]["config"]["kv_precision"] = "u8"
@@ -27,7 +27,7 @@ def test_each_doubt_is_printed() -> None:
         "rests on 3 pairs (fewer than 5)",
         "interval of the ratio of token rate includes 1",
         "kv_precision may alter the tokens themselves",
-        "Tuned, 100 users: the load generator was the limit (client-bound; the client used 97%",
+        "Tuned, 100 users: the load generator was the limit (client-bound; the client used 97 %",
         "Tuned, 100 users: 20 requests failed (20.0 %: timeout 15, http-500 5)",
         "Tuned, 100 users: 3 requests were cut off",
         "Tuned, 100 users: only 80 requests completed (fewer than 100)",

@@ -32,7 +32,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "a full cache, and requests wait": (
         {"server": {"kv_use_max": 0.97, "waiting_mean": 2.0, "running_mean": 90.0}},
         "kv",
-        "97%",
+        "97 %",
     ),
     "a full cache, and nobody waits": (
         {"server": {"kv_use_max": 0.97, "waiting_mean": 0.0, "running_mean": 90.0}},
@@ -58,7 +58,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "a wait in which decode stops too": (SLOW_START | JERKY, "prefill", "2,000 ms"),
     "one user waits for nobody": (SLOW_START | {"users": 1}, "prefill", "2,000 ms"),
     "prefill between decode steps": (JERKY, "prefill", "2.0 x the median"),
-    "an idle GPU": ({"gpu": [{"use_mean": 0.42}, {"use_mean": 0.31}]}, "host", "42%"),
+    "an idle GPU": ({"gpu": [{"use_mean": 0.42}, {"use_mean": 0.31}]}, "host", "42 %"),
     "a busy GPU": ({"gpu": [{"use_mean": 0.42}, {"use_mean": 0.93}]}, "decode", ""),
     "a GPU that serves nothing": ({"gpu": [{"use_mean": 0.0}]}, "decode", ""),
     "an idle GPU for want of arrivals": (

@@ -148,22 +148,22 @@ SPOILT: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "stalls": (
         {"lags_ms": ([0.2] * 49 + [200.0]) * 20},
         ["ttft_ms", "itl_ms"],
-        "late (p99), more than 25% of the TTFT p99",
+        "late (p99), more than 25 % of the TTFT p99",
     ),
     "always late": (
         {"lags_ms": [15.0] * 1000},
         ["ttft_ms", "itl_ms", "tpot_ms"],
-        "15.0 ms late (p50), more than 10% of the TTFT p50 of 100.0 ms",
+        "15.0 ms late (p50), more than 10 % of the TTFT p50 of 100.0 ms",
     ),
     "late for a fast server": (
         {"lags_ms": [2.0] * 1000, "ttft_ms": 12.0, "itl_ms": 5.0},
         ["ttft_ms", "itl_ms", "tpot_ms"],
-        "more than 10% of the TTFT p50 of 12.0 ms",
+        "more than 10 % of the TTFT p50 of 12.0 ms",
     ),
     "cpu": (
         {"lags_ms": QUIET, "cpu_share": 0.97},
         ["ttft_ms", "itl_ms", "tpot_ms", "e2e_ms", "token_rate", "request_rate", "goodput"],
-        "more than 90% of a core in 100% of the time",
+        "more than 90 % of a core in 100 % of the time",
     ),
     "headroom": (
         {"lags_ms": QUIET, "events_per_s_max": 55.0},

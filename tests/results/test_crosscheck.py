@@ -187,7 +187,7 @@ DIFFERENCES: dict[str, tuple[dict[str, Any], dict[str, Any], str | None]] = {
     "ttft within the bound": ({"ttft_ms_mean": 219.0}, {}, None),
     "ttft shorter": ({"ttft_ms_mean": 150.0}, {}, "longer than the client's"),
     "queue": ({}, {"queue_s": 6.0}, "waited 60 ms in the server's queue"),
-    "warm cache": ({"input_tokens_shared": 3_000}, {}, "shares 10% at most"),
+    "warm cache": ({"input_tokens_shared": 3_000}, {}, "shares 10 % at most"),
     "cache as expected": ({"input_tokens_shared": 14_000}, {}, None),
 }
 
@@ -249,7 +249,9 @@ def test_a_cache_that_helps_as_the_workload_lets_it_is_said_too() -> None:
 
     assert part is not None
     (note,) = part["notes"]
-    assert note.startswith("80% of the input tokens came from the prefix cache, as prompts of this")
+    assert note.startswith(
+        "80 % of the input tokens came from the prefix cache, as prompts of this"
+    )
 
 
 # Real servers
@@ -314,7 +316,7 @@ def test_a_gpus_samples_are_read_and_throttling_is_flagged() -> None:
     assert (first["gpu"], first["samples"], first["throttled"], first["notes"]) == (0, 2, {}, [])
     assert second["use_mean"] == 0.98
     assert second["throttled"] == {"the power limit": 1.0}
-    assert second["notes"] == ["GPU 1 was held back by the power limit in 100% of the samples"]
+    assert second["notes"] == ["GPU 1 was held back by the power limit in 100 % of the samples"]
 
 
 def test_what_is_no_sample_is_none_and_what_is_unknown_is_unknown() -> None:

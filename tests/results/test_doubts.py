@@ -260,7 +260,7 @@ OF_LEVEL: dict[str, tuple[Callable[[Document], None], list[str], str]] = {
         "the server is saturated.",
     ),
     "preempted-requests": (served(preemptions=2.0), [], "its KV cache is too small."),
-    "kv-cache-full": (served(requests=10.0, during={"kv_use": 0.95}), [], "95% full."),
+    "kv-cache-full": (served(requests=10.0, during={"kv_use": 0.95}), [], "95 % full."),
     "warm-prefix-cache": (
         served(**HITS, seen={"input_tokens_shared": 0}),
         ["ttft_ms"],
@@ -270,10 +270,12 @@ OF_LEVEL: dict[str, tuple[Callable[[Document], None], list[str], str]] = {
     "forced-acceptance": (
         put(
             "server",
-            value={"findings": {"forced-acceptance": "100.0% of the drafted tokens were accepted"}},
+            value={
+                "findings": {"forced-acceptance": "100.0 % of the drafted tokens were accepted"}
+            },
         ),
         ["itl_ms", "tpot_ms", "e2e_ms", "token_rate"],
-        "100.0% of the drafted tokens were accepted.",
+        "100.0 % of the drafted tokens were accepted.",
     ),
     "server-note": (put("server", value={"notes": ["it sleeps"]}), [], "it sleeps."),
     "energy-unknown": (
@@ -286,7 +288,7 @@ OF_LEVEL: dict[str, tuple[Callable[[Document], None], list[str], str]] = {
         ["joules_per_token"],
         "energy of gpu-0 is integrated from samples of its power.",
     ),
-    "gpu-throttled": (throttled, [], "GPU 0 was held back by heat (hardware) in 100% of"),
+    "gpu-throttled": (throttled, [], "GPU 0 was held back by heat (hardware) in 100 % of"),
     "called-invalid": (put("invalid", value="it says INVALID"), [], "measured it: it says INV"),
 }
 MACHINE = {

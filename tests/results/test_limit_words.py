@@ -27,7 +27,7 @@ LEVEL = {
 def test_a_level_is_one_line() -> None:
     assert line(LEVEL) == (
         "50 users: 7,000 tok/s, predicted 7,100 [6,300, 8,000]; TTFT p50 41.3 ms, predicted"
-        " 43.5 [30.0, 60.0]; TPOT p50 6.81 ms, predicted 6.70 [6.00, 7.50]; 61% of what this GPU's"
+        " 43.5 [30.0, 60.0]; TPOT p50 6.81 ms, predicted 6.70 [6.00, 7.50]; 61 % of what this GPU's"
         " memory bandwidth allows; bound by host."
     )
 
@@ -38,7 +38,7 @@ def test_a_level_of_which_nothing_is_known_says_nothing() -> None:
 
 def test_the_limit_is_the_nearer_of_the_two() -> None:
     limit = {"mbu": 0.1, "mfu": 0.4, "share": 0.4, "bound_by": "compute", "machine": "CPU"}
-    assert distance(limit) == "40% of what this CPU's FLOP/s allows; bound by compute"
+    assert distance(limit) == "40 % of what this CPU's FLOP/s allows; bound by compute"
 
 
 def limited(share: float, **also: object) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def test_what_a_prefix_cache_saves_explains_a_smaller_share() -> None:
         "It now uses about 16 % of what the CPU's FLOP/s allows, 57 % before."
     )
     assert distance({**limited(0.16, cached=0.93)["limit"], "bound_by": "compute"}) == (
-        "16% of what this CPU's FLOP/s allows; bound by compute; 93 % of the prompts' tokens"
+        "16 % of what this CPU's FLOP/s allows; bound by compute; 93 % of the prompts' tokens"
         " repeat, which the prefix cache saves it from computing"
     )
 

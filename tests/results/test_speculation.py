@@ -64,7 +64,7 @@ def test_acceptance_that_cannot_be_is_doubted() -> None:
     findings = level(accepted=1600)["findings"]
 
     assert isinstance(findings, dict)
-    assert findings["forced-acceptance"].startswith("100.0% of the drafted tokens were accepted")
+    assert findings["forced-acceptance"].startswith("100.0 % of the drafted tokens were accepted")
 
 
 def test_gauges_are_averaged() -> None:

@@ -41,7 +41,7 @@ def test_a_standstill_is_told_with_who_waited() -> None:
     level = {"delivered": {"standstill": told}, "window": {"start_s": 2.0, "end_s": 12.0}}
     ((code, said),) = about_standstill(level)
     assert code == "stood-still"
-    assert "26% of the window" in said
+    assert "26 % of the window" in said
 
 
 def test_only_what_lies_in_the_window_counts() -> None:

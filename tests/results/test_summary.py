@@ -129,7 +129,7 @@ def test_what_went_wrong_in_a_later_round_is_said_of_the_whole(tmp_path: Path) -
     told = 2 * (REQUESTS + 1) * TOKENS
     assert level["server"]["tokens"]["server"] == told + 500
     assert level["server"]["tokens"]["client"] == told
-    assert "more than 0.5% apart" in level["server"]["notes"][0]
+    assert "more than 0.5 % apart" in level["server"]["notes"][0]
     (gpu,) = level["gpu"]
     assert (gpu["samples"], gpu["use_mean"], gpu["memory_mib_max"]) == (2, 0.75, 2000.0)
     assert gpu["throttled"] == {"heat (hardware)": 0.5}

@@ -1,7 +1,11 @@
 """How numbers are written."""
 
+import re
+from pathlib import Path
+
 import pytest
 
+import llmdyno
 from llmdyno.results import wording
 
 
@@ -58,3 +62,26 @@ def test_a_short_number_has_no_exponent(value: float, text: str) -> None:
 )
 def test_studies_beside_are_counted_and_named_once(beside: list[str], said: str) -> None:
     assert wording.studies_beside(beside) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "said"),
+    [(0.2134, 0, "21 %"), (0.2134, 1, "21.3 %"), (1.0, 0, "100 %"), (0.0, 1, "0.0 %")],
+)
+def test_a_share_has_a_space_before_its_sign(value: float, digits: int, said: str) -> None:
+    assert wording.share(value, digits) == said
+    assert wording.share(None, digits) == wording.ABSENT
+
+
+def test_no_sentence_writes_a_share_by_itself() -> None:
+    source = Path(llmdyno.__file__).parent
+    # A TOML file has shares as they are typed; what the search expects has a sign.
+    others = {source / "predict/document.py", source / "search/own.py"}
+    found = [
+        str(path.relative_to(source))
+        for path in source.rglob("*.py")
+        if path not in others and re.search(r":[+]?\.[0-9]%\}", path.read_text())
+    ]
+
+    assert len(list(source.rglob("*.py"))) > 100
+    assert found == []

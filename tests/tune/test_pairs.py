@@ -83,8 +83,8 @@ def test_pairs_that_are_given_are_measured(tmp_path: Path, monkeypatch: pytest.M
     steps = asked.run(monkeypatch)
 
     assert [bool(step.config) for step in steps] == [False, True, True, False, True, False]
-    assert asked.said[0].startswith("Confirmation: 3 interleaved pairs. With equal runs 5.0%")
-    assert "in 80 of 100 cases; one of 10% would need 6 pairs." in asked.said[0]
+    assert asked.said[0].startswith("Confirmation: 3 interleaved pairs. With equal runs 5.0 %")
+    assert "in 80 of 100 cases; one of 10 % would need 6 pairs." in asked.said[0]
 
 
 def test_the_noise_that_the_pairs_show_asks_for_more(
@@ -402,9 +402,9 @@ def test_what_decides_how_many_pairs_there_are_counts_in_what_they_find() -> Non
     whole = pairs.announcement(flags.study_spec(asked), 0.05)
     six = pairs.announcement(flags.study_spec({**asked, "max_pairs": 6}), 0.05)
 
-    assert whole.startswith("Confirmation: about 7 interleaved pairs. With equal runs 5.0% apart")
+    assert whole.startswith("Confirmation: about 7 interleaved pairs. With equal runs 5.0 % apart")
     assert whole.endswith("in 80 of 100 cases. The first three decide.")
-    assert six.endswith("; one of 10% would need 7 pairs. The first three decide.")
+    assert six.endswith("; one of 10 % would need 7 pairs. The first three decide.")
     twenty = flags.study_spec({**asked, "max_pairs": 20})
     said = pairs.announcement(twenty, 0.1)
     assert said.startswith("Confirmation: about 19 interleaved pairs.")
@@ -418,5 +418,5 @@ def test_where_pairs_can_find_next_to_nothing_that_is_said_in_words() -> None:
     assert "% in 80 of 100 cases" in pairs.announcement(study, 0.05)
     said = pairs.announcement(study, 1.5)
 
-    assert "equal runs 150.0% apart they miss even twice the speed in more than 20 of 100" in said
+    assert "equal runs 150.0 % apart they miss even twice the speed in more than 20 of 100" in said
     assert "80 of 100" not in said

@@ -14,7 +14,7 @@ from llmdyno.tune.spec import Study
         ({"pairs": 1}, "--pairs 1: must be at least 2, or nothing is confirmed."),
         ({"budget_s": 0.0}, "--budget 0s: must be longer than 0."),
         ({"allow_altered_output": 2.0}, "--allow-altered-output 200%: must be at most 100%."),
-        ({"confirm_until": 0.0}, "--confirm-until 0%: must be above 0 %"),
+        ({"confirm_until": 0.0}, "--confirm-until 0%: must be above 0%"),
         ({"confirm_levels": "some"}, "--confirm-levels some: must be last or all."),
         ({"max_pairs": 1}, "--max-pairs 1: must be at least 2, or nothing is confirmed."),
         (

@@ -249,8 +249,8 @@ def test_a_winner_that_begins_to_refuse_is_dropped(lab: StudyLab) -> None:
 
     assert document["best"]["config"] == {}
     assert document["outcome"]["said"] == (
-        "The baseline stays: fast=true failed 25.3% of its requests in the confirmation, the"
-        " baseline 0.0%."
+        "The baseline stays: fast=true failed 25.3 % of its requests in the confirmation, the"
+        " baseline 0.0 %."
     )
     assert document["confirmation"]["verdict"] == "worse"
 

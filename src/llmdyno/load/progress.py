@@ -12,6 +12,7 @@ import msgspec
 from llmdyno import spec
 from llmdyno.load.plan import Plan
 from llmdyno.records.entries import Record
+from llmdyno.results import wording
 from llmdyno.units import counted
 
 ERROR_RATE_REQUESTS = 50  # --max-error-rate is judged over so many of the last requests
@@ -108,7 +109,7 @@ class ErrorLimits:
         if judged < self._whole and not at_end and not _too_many(failed, judged, self._rate_max):
             return ""
         return (
-            f"{failed / judged:.0%} of the last {judged} requests failed, more than"
+            f"{wording.share(failed / judged)} of the last {judged} requests failed, more than"
             f" --max-error-rate {self._rate_max:g} allows"
         )
 

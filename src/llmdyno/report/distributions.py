@@ -53,7 +53,7 @@ def _level(name: str, rows: list[Row], x: alt.X, material: Material) -> Drawing:
         tooltip=[
             alt.Tooltip("run:N", title="Run"),
             alt.Tooltip("shown:N", title="Between"),
-            alt.Tooltip("share:Q", title="Share", format=".1%"),
+            alt.Tooltip("share:N", title="Share"),
         ],
     )
     areas = base.mark_area(interpolate="step-after", opacity=0.18)
@@ -77,7 +77,7 @@ def _rows(level: Document, metric: str, run: str) -> list[Row]:
         {
             "ms": low * ratio**place,
             "density": share / width,
-            "share": share,
+            "share": wording.share(share, 1),
             "shown": " to ".join(
                 wording.milliseconds(low * ratio ** (place + after)) for after in (0, 1)
             ),

@@ -51,7 +51,7 @@ def table(runs: tuple[Run, ...]) -> Table | None:
 
 
 def _share(value: float | None) -> str:
-    return wording.ABSENT if value is None else f"{value:.0%}"
+    return wording.share(value)
 
 
 def _pair(

@@ -273,9 +273,9 @@ def _table(plan: Document) -> Table:
                 _cell(point["ttft_ms_p50"], wording.milliseconds),
                 _cell(point["tpot_ms_p50"], wording.milliseconds),
                 Cell(point["bound_by"] if point["fits"] else "does not fit"),
-                Cell(f"{point['limit_share']:.0%}", "number"),
-                Cell(f"{point['mbu']:.0%}", "number"),
-                Cell(f"{point['mfu']:.0%}", "number"),
+                Cell(wording.share(point["limit_share"]), "number"),
+                Cell(wording.share(point["mbu"]), "number"),
+                Cell(wording.share(point["mfu"]), "number"),
                 Cell(wording.significant(point.get("cost_per_million_tokens")), "number"),
             ),
         )

@@ -82,7 +82,7 @@ def by_model(runs: tuple[Run, ...]) -> Table:
                 heads = (name, *((run.name,) if len(runs) > 1 else ()))
                 cells = (
                     Cell(documents.text(one, "model"), "code"),
-                    Cell(wording.ABSENT if share is None else f"{share:.1%}", "number"),
+                    Cell(wording.share(share, 1), "number"),
                     *_values(one, paths),
                     *(_count(one, outcome) for outcome in ("completed", "failed")),
                 )

@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from llmdyno.results import wording
 from llmdyno.results.crosscheck import KV_USE_HIGH, QUEUE_SHARE
 from llmdyno.results.documents import Document, items, number, part, text, texts
 from llmdyno.units import counted
@@ -77,7 +78,7 @@ def _kv(level: Document) -> Bottleneck | None:
         return Bottleneck("kv", f"{preemptions:,.0f} requests were preempted for want of KV cache")
     use = number(server, "kv_use_max")
     if use is not None and use > KV_USE_HIGH and _waits(server):
-        return Bottleneck("kv", f"the KV cache was {use:.0%} full while requests waited")
+        return Bottleneck("kv", f"the KV cache was {wording.share(use)} full while requests waited")
     return None
 
 
@@ -120,7 +121,8 @@ def _host(level: Document) -> Bottleneck | None:
         return None
     if level.get("arrival") not in {None, "closed"}:  # the arrivals leave it idle
         return None
-    return Bottleneck("host", f"the GPU was busy {max(uses):.0%} of the time with work at hand")
+    busy = wording.share(max(uses))
+    return Bottleneck("host", f"the GPU was busy {busy} of the time with work at hand")
 
 
 def _phase(level: Document) -> Bottleneck:

@@ -17,6 +17,7 @@ import numpy as np
 
 from llmdyno.records.columns import Columns
 from llmdyno.records.entries import Tick
+from llmdyno.results import wording
 from llmdyno.results.metrics import BY_NAME, GAP_BOUNDS, latencies
 from llmdyno.results.quantiles import linear, median
 from llmdyno.results.stats import Array, Floats, significant
@@ -127,7 +128,8 @@ def _late(late: Lateness, measured: Mapping[str, Any]) -> list[Finding]:
             if value and late_ms > max(bound.floor_ms, bound.share * value):
                 reason = (
                     f"the client was {late_ms:.1f} ms late ({bound.stat}), more than"
-                    f" {bound.share:.0%} of the {row.short} {bound.stat} of {value:.1f} ms"
+                    f" {wording.share(bound.share)} of the {row.short} {bound.stat} of"
+                    f" {value:.1f} ms"
                 )
                 found.append((_spoilt_by(row.name, bound.stat), reason))
     return found
@@ -148,7 +150,8 @@ def _coalesced(columns: Columns, late: Lateness) -> list[Finding]:
     share = max(share, float((tokens > linear(tokens, 0.05)).mean()))
     if share <= _COALESCED_MAX:
         return []
-    reason = f"{share:.0%} of the reads carried more tokens than the server sends at once"
+    reads = f"{wording.share(share)} of the reads"
+    reason = f"{reads} carried more tokens than the server sends at once"
     return [(("itl_ms",), reason)]
 
 
@@ -168,8 +171,8 @@ def _exhausted(
     busy = max(float((own > CPU_SHARE_MAX).mean()) if len(own) else 0.0 for own in shares)
     if busy > CPU_BUSY_TIME_MAX:
         reasons.append(
-            f"the client used more than {CPU_SHARE_MAX:.0%} of a core in {busy:.0%} of the time"
-            f" ({cpu_share:.0%} on average)"
+            f"the client used more than {wording.share(CPU_SHARE_MAX)} of a core in"
+            f" {wording.share(busy)} of the time ({wording.share(cpu_share)} on average)"
         )
     if headroom is not None and headroom < HEADROOM_MIN:
         reasons.append(

@@ -238,7 +238,7 @@ def of_patience(study: Document) -> str:
     why = (
         "the last ones were no better"
         if gain is None
-        else f"the next one was expected to gain {gain:.1%}"
+        else f"the next one was expected to gain {wording.share(gain, 1)}"
     )
     return f"The trials ended after {tried:g} of {trials:g}: {why}."
 

@@ -14,7 +14,7 @@ import numpy as np
 from llmdyno import plugins
 from llmdyno.errors import UsageError
 from llmdyno.records.entries import GpuSample, Scrape
-from llmdyno.results import speculation
+from llmdyno.results import speculation, wording
 from llmdyno.results.facts import LevelFacts
 from llmdyno.results.stats import significant
 from llmdyno.units import counted
@@ -221,7 +221,7 @@ def _about_tokens(part: Mapping[str, Any], seen: ClientSide) -> str | None:
         return None
     sentence = (
         f"the server counts {tokens['server']:,} output tokens, the client {tokens['client']:,}"
-        f" (more than {TOKENS_DIFFERENCE_MAX:.1%} apart)"
+        f" (more than {wording.share(TOKENS_DIFFERENCE_MAX, 1)} apart)"
     )
     why = []
     if seen.cut or seen.failed:
@@ -276,7 +276,7 @@ def _about_queue(part: Mapping[str, Any]) -> str | None:
     if queue_ms is not None and ttft_ms and queue_ms > QUEUE_SHARE * ttft_ms:
         return (
             f"requests waited {queue_ms:,.0f} ms in the server's queue (mean),"
-            f" {queue_ms / ttft_ms:.0%} of its TTFT: the server is saturated"
+            f" {wording.share(queue_ms / ttft_ms)} of its TTFT: the server is saturated"
         )
     waiting, running = part.get("waiting_mean") or 0.0, part.get("running_mean") or 0.0
     if queue_ms is None and waiting > QUEUE_SHARE * (waiting + running):
@@ -297,7 +297,7 @@ def _about_cache(part: Mapping[str, Any]) -> str | None:
     kv_use = part.get("kv_use_max")
     if kv_use is None or kv_use <= KV_USE_HIGH or _about_preemptions(part):
         return None
-    return f"the server's KV cache was {kv_use:.0%} full"
+    return f"the server's KV cache was {wording.share(kv_use)} full"
 
 
 def _about_prefixes(part: Mapping[str, Any]) -> str | None:
@@ -306,8 +306,9 @@ def _about_prefixes(part: Mapping[str, Any]) -> str | None:
     if hits is None or expected is None or hits <= expected + PREFIX_EXCESS:
         return None
     return (
-        f"{hits:.0%} of the input tokens came from the prefix cache, where the workload shares"
-        f" {expected:.0%} at most: the cache was warm from before, so TTFT flatters the server"
+        f"{wording.share(hits)} of the input tokens came from the prefix cache, where the workload"
+        f" shares {wording.share(expected)} at most: the cache was warm from before, so TTFT"
+        " flatters the server"
     )
 
 
@@ -316,7 +317,8 @@ def _about_repetition(part: Mapping[str, Any]) -> str | None:
     if hits is None or hits <= REPEATED_HITS or _about_prefixes(part):
         return None
     return (
-        f"{hits:.0%} of the input tokens came from the prefix cache, as prompts of this workload"
+        f"{wording.share(hits)} of the input tokens came from the prefix cache, as prompts of this"
+        " workload"
         " begin alike or are asked again: where those of your users do not, TTFT will be longer"
         " (--unique makes all prompts differ)"
     )
@@ -348,7 +350,8 @@ def gpu_part(samples: Sequence[GpuSample]) -> list[dict[str, Any]]:
                 ),
                 "throttled": {reason: significant(share) for reason, share in reasons.items()},
                 "notes": [
-                    f"GPU {number} was held back by {reason} in {share:.0%} of the samples"
+                    f"GPU {number} was held back by {reason} in {wording.share(share)} of the"
+                    " samples"
                     for reason, share in reasons.items()
                     if share > THROTTLED_SHARE
                 ],

@@ -184,7 +184,7 @@ def how_sure(study: Document) -> str:
         return f"{said}. The {titles.in_words(found.decided_by)}, which decides, has no interval."
     shown = "includes" if bounds[0] <= 1 <= bounds[1] else "leaves out"
     if found.is_equal:
-        shown = f"lies within {100 * verdicts.EQUAL_WITHIN:g} % of"
+        shown = f"lies within {wording.share(verdicts.EQUAL_WITHIN)} of"
     name = titles.in_words(found.decided_by)
     return f"{said}. The {name} decides: its interval {shown} “no difference”."
 

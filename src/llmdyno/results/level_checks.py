@@ -7,7 +7,7 @@ check is a function here or in a module of its own, and a place in CHECKS.
 from collections.abc import Callable
 
 from llmdyno.faults import is_too_long
-from llmdyno.results import energy
+from llmdyno.results import energy, wording
 from llmdyno.results.documents import Document, items, number, part, text, texts
 from llmdyno.results.load_checks import (
     about_backlog,
@@ -133,8 +133,8 @@ def _about_first_tokens(level: Document) -> list[Finding]:
     if before and n and before > SENT_BEFORE_MAX * n:
         said = (
             f"{_digits(100 * before / n)} % of the times to first token (more than"
-            f" {SENT_BEFORE_MAX:.0%}) are of requests sent before the window: measure for several"
-            " times as long as a first token takes."
+            f" {wording.share(SENT_BEFORE_MAX)}) are of requests sent before the window: measure"
+            " for several times as long as a first token takes."
         )
         found.append(("sent-before-window", said))
     return found

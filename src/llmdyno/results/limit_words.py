@@ -24,7 +24,7 @@ _LEAST = 0.01  # a share that is told by its figure
 def distance(limit: Document) -> str:
     """Say which share of the physical limit was used, and what the server was bound by."""
     share = number(limit, "share") or 0.0
-    used = "less than 1%" if share < _LEAST else f"{share:.0%}"
+    used = f"less than {wording.share(_LEAST)}" if share < _LEAST else wording.share(share)
     bound = text(limit, "bound_by")
     saved = _not_computed(limit)
     return (
@@ -87,7 +87,9 @@ def peaks_measured(limit: Document) -> str:
 
 
 def _about(share: float) -> str:
-    return "less than 1 %" if share < _LEAST else f"about {100 * share:.0f} %"
+    if share < _LEAST:
+        return f"less than {wording.share(_LEAST)}"
+    return f"about {wording.share(share)}"
 
 
 def _not_computed(limit: Document) -> str:
@@ -95,7 +97,7 @@ def _not_computed(limit: Document) -> str:
     cached = _cached(limit)
     if cached < _SAVES:
         return ""
-    share = "nearly all" if cached > _NEARLY_ALL else f"{100 * cached:.0f} %"
+    share = "nearly all" if cached > _NEARLY_ALL else wording.share(cached)
     if text(limit, "cached_by") == "server":
         return f"the prefix cache held {share} of the prompts' tokens, which were not computed"
     return f"{share} of the prompts' tokens repeat, which the prefix cache saves it from computing"

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
+from llmdyno.results import wording
 from llmdyno.results.documents import Document, number, part
 from llmdyno.results.wording import count, milliseconds, significant
 from llmdyno.units import counted
@@ -43,7 +44,8 @@ def about_lengths(level: Document) -> list[Finding]:
         return []
     said = (
         f"answers have {significant(mean)} tokens in the mean where {significant(asked)} were asked"
-        f" (off by {100 * off:.1f} %, more than {MISSED_MAX:.0%}): the work is not what was asked."
+        f" (off by {wording.share(off, 1)}, more than {wording.share(MISSED_MAX)}): the work is not"
+        " what was asked."
         f"{_how_they_ended(level)}"
         " See whether the server obeys ignore_eos and max_tokens, and has a long enough context."
     )
@@ -216,7 +218,8 @@ def about_standstill(level: Document) -> list[Finding]:
         f" {significant(number(told, 'at_s') or 0.0)} s of the level on, while"
         f" {counted(round(number(told, 'answers') or 0), 'answer')} had begun (else each has one"
         f" every {milliseconds(number(told, 'itl_ms') or 0.0)}). In all that is"
-        f" {total / (end_s - start_s):.0%} of the window. What an engine compiles at its first use"
+        f" {wording.share(total / (end_s - start_s))} of the window. What an engine compiles at its"
+        " first use"
         " does that, a long prompt computed whole, or a machine that is paused: measure again."
     )
     return [("stood-still", said)]

@@ -8,6 +8,7 @@ vLLM 0.26, srt/observability/metrics_collector.py of SGLang 0.5.23.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llmdyno.results import wording
 from llmdyno.results.stats import significant
 
 DRAFTED_MIN = 200  # tokens; of fewer, all may be accepted by chance
@@ -50,7 +51,8 @@ def doubt_of(part: Mapping[str, Any] | None) -> str | None:
     if part["drafted_tokens"] is not None and part["drafted_tokens"] < DRAFTED_MIN:
         return None
     return (
-        f"{part['acceptance_rate']:.1%} of the drafted tokens were accepted ({FORCED_SHARE:.1%} or"
+        f"{wording.share(part['acceptance_rate'], 1)} of the drafted tokens were accepted"
+        f" ({wording.share(FORCED_SHARE, 1)} or"
         " more): acceptance seems to be forced, as in a simulation, so the speed is not that of"
         " real drafts"
     )

@@ -28,7 +28,7 @@ OPENINGS: Mapping[str, str] = {
     "worse": "Worse",
 }
 _RARE = 0.05  # what is rarer by chance is no chance
-_SHOWN_EQUAL = f"Shown equal within {100 * EQUAL_WITHIN:g} %"
+_SHOWN_EQUAL = f"Shown equal within {wording.share(EQUAL_WITHIN)}"
 
 
 def verdict(ratio: Mapping[str, Any], *, maximise: bool) -> Word:

@@ -58,6 +58,11 @@ def ratio(value: float | None) -> str:
     return ABSENT if value is None else f"{significant(value)}x"
 
 
+def share(value: float | None, digits: int = 0) -> str:
+    """Write a share of one: 21 %, with a digit 21.3 %; a share that is typed is 21%."""
+    return ABSENT if value is None else f"{100 * value:.{digits}f} %"
+
+
 def interval(bounds: Interval) -> str:
     """Write an interval: [2.81, 3.42]."""
     low, high = bounds

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 from llmdyno.knobs import show
+from llmdyno.results import wording
 from llmdyno.results.conclusions import described
 from llmdyno.results.limit_words import left_out
 from llmdyno.results.wording import significant
@@ -98,8 +99,8 @@ def _found(confirmation: Document) -> list[str]:
     """Say what the pairs can find."""
     pairs = counted(confirmation["pairs"], "pair")
     said = (
-        f"Equal runs are taken to lie {100 * confirmation['noise']:.1f} % apart. {pairs} then find"
-        f" a difference of {100 * confirmation['detects']:.0f} % in 80 of 100 cases"
+        f"Equal runs are taken to lie {wording.share(confirmation['noise'], 1)} apart. {pairs} then"
+        f" find a difference of {wording.share(confirmation['detects'])} in 80 of 100 cases"
     )
     if confirmation["detects"] > 0.10:
         needed = counted(confirmation["pairs_for_10_percent"], "pair")

@@ -161,7 +161,7 @@ def _row(point: Document, *, priced: bool) -> Sequence[Cell]:
         Cell(f"{wording.significant(rate['mean'])} tok/s", _interval(rate)),
         Cell(wording.milliseconds(ttft["mean"]), _interval(ttft, milliseconds=True)),
         Cell(wording.milliseconds(tpot["mean"]), _interval(tpot, milliseconds=True)),
-        Cell(point["bound_by"], f"{point['limit_share']:.0%} of limit"),
+        Cell(point["bound_by"], f"{wording.share(point['limit_share'])} of limit"),
     ]
     if priced:
         cells.append(Cell(wording.significant(point.get("cost_per_million_tokens"))))

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from llmdyno.results import documents, doubts, grouping, limit_words, titles
+from llmdyno.results import documents, doubts, grouping, limit_words, titles, wording
 from llmdyno.results.capacity import says_capacity
 from llmdyno.results.documents import level_name
 from llmdyno.results.metrics import BY_NAME, Metric, Shown
@@ -61,8 +61,8 @@ def show_summary(summary: Mapping[str, Any], out: Paper) -> None:
 def _by_model(summary: Mapping[str, Any]) -> list[str]:
     """Return a line for each model of each level that asked several at once."""
     return [
-        f"{level_name(level)}, {escape(one['model'])} ({one['share']:.0%} of the requests):"
-        f" {one['requests']['completed']:,} done, {one['requests']['failed']:,} failed,"
+        f"{level_name(level)}, {escape(one['model'])} ({wording.share(one['share'])} of the"
+        f" requests): {one['requests']['completed']:,} done, {one['requests']['failed']:,} failed,"
         f" TTFT p50 {_stat(one, 'ttft_ms', 'p50')} ms, p99 {_stat(one, 'ttft_ms', 'p99')},"
         f" {_stat(one, 'token_rate', 'mean')} tok/s"
         for level in summary["levels"]
@@ -247,7 +247,7 @@ def _server_line(summary: Mapping[str, Any]) -> str:
         return ""
     line = f"Server ({servers[0]['kind']}): its own metrics were read beside ours"
     if differences:
-        line += f"; output tokens differ by {max(differences):.2%} at most"
+        line += f"; output tokens differ by {wording.share(max(differences), 2)} at most"
     means = [server["ttft_ms"] for server in servers if "ttft_ms" in server]
     gaps = [each["client_mean"] - each["server_mean"] for each in means if each["client_mean"]]
     if gaps:
@@ -277,7 +277,7 @@ def _prefix_line(summary: Mapping[str, Any]) -> str:
 
 
 def _percent(share: float | None) -> str:
-    return "not known" if share is None else f"{share:.0%}"
+    return "not known" if share is None else wording.share(share)
 
 
 def _meanings(summary: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from llmdyno.errors import ServerError
 from llmdyno.machine.devices import Devices
+from llmdyno.results import wording
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.pairs import PRIOR
 from llmdyno.results.racing import luck
@@ -223,7 +224,8 @@ def _odd(runner: Runner, steps: Sequence[Step]) -> list[tuple[Step, str]]:
 
     centre = max(works, key=lambda step: (len(near(step)), sign * _value(step)))
     group = near(centre)
-    others = f"{short(mean(group))}: more than equal runs lie apart ({math.expm1(most):.0%})."
+    apart = wording.share(math.expm1(most))
+    others = f"{short(mean(group))}: more than equal runs lie apart ({apart})."
     unit = BY_NAME[study.objective.metric].unit
     for step in works:
         if step not in group:
@@ -254,7 +256,7 @@ def _told(runner: Runner, steps: Sequence[Step]) -> str:
     low, high = min(steps, key=_value), max(steps, key=_value)
     return (
         f"The lanes are alike: {objective} {short(_value(low))} to {short(_value(high))} {unit},"
-        f" {math.expm1(_apart(low, high)):.1%} apart."
+        f" {wording.share(math.expm1(_apart(low, high)), 1)} apart."
     )
 
 

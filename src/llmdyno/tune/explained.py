@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from llmdyno.knobs import Value
+from llmdyno.results import wording
 from llmdyno.results.slo import Objective
 from llmdyno.results.stats import Spread
 from llmdyno.tune.ablation import SHOWN_RUNS, PairOfRuns, decides_slo, meets
@@ -134,8 +135,8 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
         if not matters(whole, self.noise, len(self._pairs(names))):
             hidden = math.expm1(abs(whole) + self._beyond(names))
             return "no effect", (
-                f"{listed}: no effect beyond the noise, even together; up to {hidden:.0%} is not"
-                " ruled out."
+                f"{listed}: no effect beyond the noise, even together; up to"
+                f" {wording.share(hidden)} is not ruled out."
             )
         if whole < 0:
             return "harm", f"{listed}: together they cost ({gain}); the winner does better without."

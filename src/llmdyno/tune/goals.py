@@ -8,6 +8,7 @@ import numpy as np
 from llmdyno.load.progress import Progress
 from llmdyno.records.columns import Collector
 from llmdyno.records.entries import Record
+from llmdyno.results import wording
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.racing import Bound, Flow, Sample
 from llmdyno.results.stats import STATISTICS, Floats
@@ -158,7 +159,8 @@ class LatencyGoal:
         if bound.low <= 1 - self._share:
             return ""
         return (
-            f"{name} above {short(self._limit)} ms in {bound.low:.1%} of requests at least"
+            f"{name} above {short(self._limit)} ms in {wording.share(bound.low, 1)} of requests"
+            " at least"
             f"{self._beside}"
         )
 

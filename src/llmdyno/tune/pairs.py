@@ -18,6 +18,7 @@ import msgspec
 
 from llmdyno.knobs import Value
 from llmdyno.results import pairs as statistics
+from llmdyno.results import wording
 from llmdyno.results.stats import Spread
 from llmdyno.tune import going_on, pair_runs, paired
 from llmdyno.tune.entries import OUT_OF_BUDGET, Event, Step
@@ -253,11 +254,11 @@ class Confirmation:
 
 def announcement(study: Study, noise: float, heading: str = "Confirmation") -> str:
     """Say how many pairs there will be, and what they can find."""
-    spread = f"equal runs {noise:.1%} apart"
+    spread = f"equal runs {wording.share(noise, 1)} apart"
     if study.confirm_until is not None:
         return (
             f"{heading}: {least(study)} to {study.pairs_most} interleaved pairs, until the ratio"
-            f" is known to {study.confirm_until:.2%} to either side. So far {spread}."
+            f" is known to {wording.share(study.confirm_until, 2)} to either side. So far {spread}."
         )
     asked, decided = pairs_asked(study, noise), study.pairs_decided
     smallest = statistics.detectable(noise, asked, decided=decided)
@@ -269,13 +270,15 @@ def announcement(study: Study, noise: float, heading: str = "Confirmation") -> s
             " the machine is too busy, or the server too unsteady."
         )
     decides = " The first three decide." if decided else ""
-    told = f"{pairs}. With {spread} they find a difference of {smallest:.0%} in 80 of 100 cases"
+    found = wording.share(smallest)
+    told = f"{pairs}. With {spread} they find a difference of {found} in 80 of 100 cases"
     would = pairs_needed(study, noise)
     if smallest <= EFFECT or would <= asked:
         return f"{told}.{decides}"
     enough = statistics.power(EFFECT, noise, would, decided=decided) >= statistics.POWER
     more = "" if enough else "more than "
-    return f"{told}; one of {EFFECT:.0%} would need {more}{counted(would, 'pair')}.{decides}"
+    needs = f"one of {wording.share(EFFECT)} would need {more}{counted(would, 'pair')}"
+    return f"{told}; {needs}.{decides}"
 
 
 def pairs_asked(study: Study, noise: float) -> int:

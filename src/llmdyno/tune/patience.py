@@ -9,6 +9,7 @@ judged by what came of its trials. Without the flag all trials are made: what th
 
 from collections.abc import Sequence
 
+from llmdyno.results import wording
 from llmdyno.search.samplers import Searching
 from llmdyno.tune.entries import Step
 from llmdyno.tune.spec import Study
@@ -42,7 +43,7 @@ class Patience:
         if hasattr(search, "expected_gain"):
             self.gain = search.expected_gain
             self._idle = self._idle + 1 if self.gain is not None and self.gain < PAYS else 0
-            why = f"the next one is expected to gain {self.gain or 0.0:.1%}"
+            why = f"the next one is expected to gain {wording.share(self.gain or 0.0, 1)}"
         else:
             self._idle = self._since_better(tried)
             why = f"the last {self._most} were no better"

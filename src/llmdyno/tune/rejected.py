@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from llmdyno.results import verdicts
+from llmdyno.results import verdicts, wording
 from llmdyno.results.lost import Requests, loses, together
 from llmdyno.results.pairs import PAIRS_MIN
 from llmdyno.tune.entries import OUT_OF_BUDGET, Step
@@ -145,4 +145,5 @@ def _loses_requests(confirmation: Mapping[str, Any]) -> str | None:
     old, new = together(before), together(after)
     if not loses(old, new):
         return None
-    return f"failed {new.lost:.1%} of its requests in the confirmation, the baseline {old.lost:.1%}"
+    said = [wording.share(side.lost, 1) for side in (new, old)]
+    return f"failed {said[0]} of its requests in the confirmation, the baseline {said[1]}"

@@ -283,7 +283,7 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.confirm_until is not None and not 0 < self.confirm_until < 1:
             raise UsageError(
-                f"--confirm-until {100 * self.confirm_until:g}%: must be above 0 % and below 100 %."
+                f"--confirm-until {percent(self.confirm_until)}: must be above 0% and below 100%."
             )
         if self.confirm_levels not in {"last", "all"}:
             raise UsageError(f"--confirm-levels {self.confirm_levels}: must be last or all.")

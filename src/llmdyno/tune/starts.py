@@ -7,7 +7,7 @@ from typing import Protocol
 from llmdyno import store
 from llmdyno.errors import StorageError, UsageError
 from llmdyno.knobs import Knob, Value
-from llmdyno.results import prefixes
+from llmdyno.results import prefixes, wording
 from llmdyno.results.bottleneck import bottleneck
 from llmdyno.serve.stack import Stack
 from llmdyno.tune.candidates import effective
@@ -78,7 +78,7 @@ def suggested(
     turned = [{name: turn} for name, turn in _turned(stack, "repeats").items()]
     room = max(0, study.trials - len(candidates))
     found = kept(turned, study, stack, searched, candidates)[:room]
-    return found, f"{100 * again:.0f} % of the input tokens repeat and are computed again"
+    return found, f"{wording.share(again)} of the input tokens repeat and are computed again"
 
 
 def _turned(stack: Stack, name: str) -> dict[str, Value]:
