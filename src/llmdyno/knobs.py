@@ -26,8 +26,8 @@ __all__ = (
     "check_version",
     "default",
     "parse_settings",
-    "singular",
     "show",
+    "singular",
 )
 
 Value = bool | int | float | str

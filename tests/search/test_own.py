@@ -9,7 +9,7 @@ import pytest
 
 from batches import BEST, GUESS, KERNEL, KNOBS, SEQUENCES, TOKENS, row, speed
 from llmdyno.knobs import Value
-from llmdyno.search.own import OwnSearch
+from llmdyno.search.own import OwnSearch, _against_best
 from llmdyno.search.points import Points
 
 
@@ -246,3 +246,16 @@ def test_in_a_space_of_many_knobs_no_neighbour_promises_much_more_than_what_is_a
     around = [key, *search._beside(key)]
     scores = search._asked_about(around, measured, best).scores
     assert scores[0] > 0.9 * scores.max()
+
+
+@pytest.mark.parametrize(
+    ("log_gain", "said"),
+    [
+        (0.018, "expected 1.8 % better than the best"),
+        (0.875, "expected 2.4 times as good as the best"),
+        (9.0, "expected far better than the best"),
+        (-0.207, "expected 18.7 % worse than the best, but little is known there"),
+    ],
+)
+def test_what_is_expected_is_said_in_words(log_gain: float, said: str) -> None:
+    assert _against_best(log_gain) == said

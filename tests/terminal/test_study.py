@@ -116,7 +116,7 @@ def outlook() -> Outlook:
         number=4,
         trials=12,
         config="max_num_seqs=128, enable_prefix_caching=true",
-        why="expected +3.1% on the best, 95% to start",
+        why="expected 3.1 % better than the best, 95 % to start",
         best=best,
         times=1.142,
         left_s=1500.0,

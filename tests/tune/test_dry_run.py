@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from llmdyno import store
 from llmdyno.cli.flags import study_spec
 from llmdyno.errors import UsageError
 from llmdyno.search.space import Space

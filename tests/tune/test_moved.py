@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from lab import write_study
 from llmdyno.cli.rebuild import rebuild
-from llmdyno.errors import UsageError
+from llmdyno.engines._wrapped import WrappedEngine
+from llmdyno.errors import DynoError, HomeError, UsageError
 from llmdyno.results import findings, verdicts
 from llmdyno.store import LEDGER
 from llmdyno.terminal.closing import closing_lines
@@ -15,6 +18,8 @@ from llmdyno.tune.entries import Out, Step
 from llmdyno.tune.folder import open_study, stack_of
 from llmdyno.tune.going_on import extended
 from llmdyno.tune.ledger import Ledger
+from llmdyno.tune.runner import Runner
+from studies import unheard
 from study_lab import Start, StudyLab, fast
 
 SINCE = "the engine's version: 1.0 before, 2.0 after"
@@ -147,3 +152,28 @@ def test_each_number_of_old_pairs_is_told_in_plain_words(
     )
     rest = " measured before the study moved: x" if earlier else ""
     assert (found.moved, found.pairs_moved) == (moved + rest, pairs_moved + rest)
+
+
+class Gone(WrappedEngine):
+    """An engine whose environment was removed while the study ran."""
+
+    def version(self) -> str | None:
+        raise HomeError("DYNO_IT_PYTHON=/gone: is no Python.")
+
+
+def test_an_engine_whose_environment_is_gone_meanwhile_says_how_the_study_goes_on(
+    tmp_path: Path,
+) -> None:
+    """Status 2 would say that nothing was started."""
+    folder = tmp_path / "s"
+    write_study(folder)
+    study = open_study(folder)
+    stack = stack_of(study)
+    runner = Runner(
+        study, folder, msgspec.structs.replace(stack, engine=Gone(stack.engine)), unheard()
+    )
+
+    with pytest.raises(DynoError, match=r"is no Python\. .* go on with: dyno tune --resume") as end:
+        runner.look_around()
+
+    assert end.value.exit_status == 3

@@ -140,7 +140,7 @@ def outlook(**changes: Any) -> Outlook:
         number=4,
         trials=12,
         config="max_num_seqs=128, enable_prefix_caching=true",
-        why="expected +3.1% on the best, 95% to start",
+        why="expected 3.1 % better than the best, 95 % to start",
         best=best,
         times=1.142,
         unit="tok/s",

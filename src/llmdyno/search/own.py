@@ -185,21 +185,16 @@ class OwnSearch(Memory):
         chosen = int(np.argmax(np.where(chances < _PAIR_CHANCE, -np.inf, self._worth(points))))
         if chances[chosen] < _PAIR_CHANCE:
             return None
-        self.reason = f"two settings never tried together, {chances[chosen]:.0%} to start"
+        self.reason = f"two settings never tried together, {100 * chances[chosen]:.0f} % to start"
         return keys[chosen]
 
     def _why(self, key: Key, best: Key, chance: float) -> str:
         """Say what is expected of a point, beside the best so far, and whether it will start."""
         if self._limited and not self._met:
-            return f"likeliest to meet the SLOs, {chance:.0%} to start"
+            return f"likeliest to meet the SLOs, {100 * chance:.0f} % to start"
         ahead, level = self._worth(Points(self.space, [key, best]))
-        gain = math.expm1(min(float(ahead - level), 5.0))
-        if not self._logarithmic:
-            expected = "promises most"
-        else:
-            unknown = "" if gain > 0 else " but little is known there"
-            expected = f"expected {gain:+.1%} on the best{unknown}"
-        return f"{expected}, {chance:.0%} to start"
+        expected = _against_best(float(ahead - level)) if self._logarithmic else "promises most"
+        return f"{expected}, {100 * chance:.0f} % to start"
 
     def _impatience(self) -> float:
         """Return by how much more than wanted has failed so far, between 1 and the most."""
@@ -371,3 +366,16 @@ def _compressed(scaled: Floats) -> Floats:
     below = np.maximum(top - scaled, 0.0)
     found: Floats = scaled + below - _BAD * np.log1p(below / _BAD)
     return found
+
+
+def _against_best(log_gain: float) -> str:
+    """Say how good a point is expected to be beside the best so far; less is better, too."""
+    if log_gain > math.log(10):  # so far from all that was measured, the number means nothing
+        return "expected far better than the best"
+    times = math.exp(log_gain)
+    if times <= 1:
+        worse = f"{100 * (1 - times):.1f} % worse than the best"
+        return f"expected {worse}, but little is known there"
+    if times < 2:
+        return f"expected {100 * (times - 1):.1f} % better than the best"
+    return f"expected {times:.1f} times as good as the best"
