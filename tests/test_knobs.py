@@ -18,7 +18,6 @@ from llmdyno.knobs import (
     check_version,
     default,
     parse_settings,
-    singular,
 )
 from llmdyno.search.tpe import TpeSearch
 from llmdyno.tune.search import space
@@ -269,7 +268,9 @@ def test_one_of_every_shipped_unit_has_the_right_word() -> None:
         if knob.unit
     }
 
-    assert {unit: singular(unit) for unit in units} == SINGULARS
+    knobs = {unit: msgspec.structs.replace(ROAD, unit=unit) for unit in units}
+    assert {unit: knob.unit_of(1) for unit, knob in knobs.items()} == SINGULARS
+    assert {knob.unit_of(2) for knob in knobs.values()} == units
 
 
 @pytest.mark.parametrize(

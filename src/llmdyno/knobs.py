@@ -117,6 +117,14 @@ class Knob(msgspec.Struct, frozen=True, kw_only=True):
             return low <= value <= high
         return not self.narrowed or value in self.search
 
+    def unit_of(self, value: object) -> str:
+        """Return the unit behind a value: "token" behind 1, "tokens" behind 2; else empty."""
+        if value != 1 or len(self.unit) <= len("ms"):  # "s" and "ms" are no plurals
+            return self.unit
+        if self.unit.endswith("ies"):
+            return f"{self.unit.removesuffix('ies')}y"
+        return self.unit.removesuffix("es" if self.unit.endswith("sses") else "s")
+
     @property
     def only_with(self) -> str:
         """Beside which other setting it takes effect, to go on "a knob …"."""
@@ -268,18 +276,8 @@ def accepts(knob: Knob) -> str:
     if knob.low is not None and knob.high is not None:
         return f"{what} from {knob.low:,} to {knob.high:,}{unit}"
     if knob.low is not None:
-        least = f" {singular(knob.unit)}" if knob.low == 1 and unit else unit
-        return f"{what} of at least {knob.low:,}{least}"
+        return f"{what} of at least {knob.low:,} {knob.unit_of(knob.low)}".rstrip()
     return what + unit
-
-
-def singular(unit: str) -> str:
-    """Return what one of a unit is called: "token" of "tokens", "copy" of "copies", "s" of "s"."""
-    if len(unit) <= len("ms"):  # "s" and "ms" are no plurals
-        return unit
-    if unit.endswith("ies"):
-        return f"{unit.removesuffix('ies')}y"
-    return unit.removesuffix("es" if unit.endswith("sses") else "s")
 
 
 def show(value: Value | None) -> str:

@@ -71,18 +71,12 @@ def _engine_arguments(study: Document) -> list[Setting]:
     ]
 
 
-def _unit(unit: str, value: str) -> str:
-    """Return a unit to go behind a value: "1 thread", "2 threads", "1 s"."""
-    if not unit or value == "unset":
-        return ""
-    return f" {knobs.singular(unit) if value == '1' else unit}"
-
-
 def _written(config: Document, name: str, guide: Mapping[str, Knob], version: str | None) -> str:
-    value = knobs.show(effective(config, name, guide, version))
-    unit = _unit(guide[name].unit, value) if name in guide else ""
-    if name in config:
-        return value + unit
-    if name in guide and value == "unset":
+    value = effective(config, name, guide, version)
+    if name not in guide:
+        return knobs.show(value) if name in config else "not set"
+    if value is None and name not in config:
         return "default: the engine decides"
-    return f"{value}{unit} (default)" if name in guide else "not set"
+    unit = "" if value is None else guide[name].unit_of(value)
+    said = f"{knobs.show(value)} {unit}".rstrip()
+    return said if name in config else f"{said} (default)"
