@@ -27,7 +27,6 @@ __all__ = (
     "default",
     "parse_settings",
     "show",
-    "singular",
 )
 
 Value = bool | int | float | str
