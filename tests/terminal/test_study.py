@@ -133,7 +133,7 @@ def test_on_a_terminal_of_80_columns_no_line_is_longer(monkeypatch: pytest.Monke
     lines = out.getvalue().replace("\r\x1b[2K", "").splitlines()
     assert max(map(len, lines)) <= 80
     assert all(line.startswith("    ") for line in lines)
-    assert "the best, 95% to start)" in " ".join(line.strip() for line in lines)
+    assert "the best, 95 % to start)" in " ".join(line.strip() for line in lines)
 
 
 @pytest.mark.parametrize(
