@@ -158,8 +158,8 @@ def test_before_a_trial_it_says_how_the_study_stands_and_what_comes_why() -> Non
         "best so far 812.3 tok/s (trial 3, 1.14x the baseline); ends about 23:45, in 25.0 min"
     )
     assert comes == (
-        "next, 4 of 12: max_num_seqs=128, enable_prefix_caching=true (expected +3.1% on"
-        " the best, 95% to start)"
+        "next, 4 of 12: max_num_seqs=128, enable_prefix_caching=true (expected 3.1 %"
+        " better than the best, 95 % to start)"
     )
 
 
