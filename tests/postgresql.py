@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from llmdyno.tune.database import Database
+
 _PLACES = [*map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))]
 _USER = "postgres"  # the server refuses to run as root
 
@@ -85,3 +87,11 @@ def started() -> Iterator[Server]:
             yield server
         finally:
             server.stop()
+
+
+def forget_studies(server: Server) -> None:
+    """Take all studies of a team out of a server's database, for the next test."""
+    database = Database(server.url)
+    database.make_tables()
+    database.ask("DELETE FROM dyno_studies")
+    database.close()

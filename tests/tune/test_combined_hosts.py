@@ -35,10 +35,7 @@ def lab(
 ) -> Iterator[CombinedLab]:
     monkeypatch.setenv("FAULTY_VERSION", "1.0")
     yield CombinedLab(tmp_path / "a study", monkeypatch, server)
-    database = Database(server.url)
-    database.make_tables()
-    database.ask("DELETE FROM dyno_studies")
-    database.close()
+    postgresql.forget_studies(server)
 
 
 def part(lab: CombinedLab, stack: str) -> Ledger:

@@ -12,7 +12,6 @@ import pytest
 import postgresql
 from host_lab import HostLab
 from llmdyno.errors import ServerError, StorageError, UsageError
-from llmdyno.tune.database import Database
 from llmdyno.tune.endings import trials_left
 from llmdyno.tune.entries import Began, Event, Out, Step
 from llmdyno.tune.ledger import Ledger
@@ -32,10 +31,7 @@ def lab(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: postgresql.Server
 ) -> Iterator[HostLab]:
     yield HostLab(tmp_path / "a study", monkeypatch, server)
-    database = Database(server.url)
-    database.make_tables()
-    database.ask("DELETE FROM dyno_studies")
-    database.close()
+    postgresql.forget_studies(server)
 
 
 def numbers(lab: HostLab) -> list[int]:

@@ -78,12 +78,9 @@ class Team:
 
 @pytest.fixture
 def team(tmp_path: Path, server: postgresql.Server) -> Iterator[Team]:
-    database = Database(server.url)
     with ExitStack() as stack:
         yield Team(tmp_path, server, stack)
-    database.make_tables()
-    database.ask("DELETE FROM dyno_studies")
-    database.close()
+    postgresql.forget_studies(server)
     assert servers_left(tmp_path) == []
 
 
