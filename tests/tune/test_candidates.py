@@ -6,7 +6,8 @@ import pytest
 
 from llmdyno.cli import flags
 from llmdyno.errors import UsageError
-from llmdyno.tune.candidates import changed, checked_candidates, describe, effective
+from llmdyno.results.configs import described
+from llmdyno.tune.candidates import changed, checked_candidates, effective
 from llmdyno.tune.folder import stack_of
 from llmdyno.tune.tuner import Tuner
 from studies import STUDY, run, unheard
@@ -91,5 +92,5 @@ def test_how_configs_differ() -> None:
 
     assert changed({"a": 1, "b": 2}, {"c": 3, "b": 5}) == ["c", "b", "a"]
     assert effective({"itl_ms": 40, "mode": "dies"}, knobs) == {"mode": "dies"}
-    assert describe({"idle": True, "itl_ms": 4}) == "idle=true, itl_ms=4"
-    assert describe({}) == "all defaults"
+    assert described({"idle": True, "itl_ms": 4}) == "idle=true, itl_ms=4"
+    assert described({}) == "all defaults"

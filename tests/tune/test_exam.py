@@ -16,10 +16,10 @@ from llmdyno.errors import ServerError, UsageError
 from llmdyno.knobs import Value
 from llmdyno.processes.launch import Launch
 from llmdyno.quality import likelihoods, lm_eval, lm_eval_installed
+from llmdyno.results.configs import described
 from llmdyno.results.quality import sentences
 from llmdyno.serve.stack import load_stack
 from llmdyno.tune import checked
-from llmdyno.tune.candidates import describe
 from llmdyno.tune.entries import Event
 from llmdyno.tune.exam import Exam
 from llmdyno.tune.ledger import Ledger
@@ -170,7 +170,7 @@ class Lab:
             left_s=lambda: self.left_s,
             ledger=Ledger(folder),
             look_around=lambda: None,
-            named=describe,
+            named=described,
         )
         self.ledger: Ledger = runner.ledger
         self.exam = Exam(runner, runner, folder, ("", ""))

@@ -13,8 +13,8 @@ from llmdyno.knobs import Knob, Value
 from llmdyno.quality import likelihoods, lm_eval
 from llmdyno.quality.answers import Answers
 from llmdyno.quality.lm_eval import Scores
+from llmdyno.results.configs import described
 from llmdyno.results.quality import sentences
-from llmdyno.tune.candidates import describe
 from llmdyno.tune.checked import read, told
 from llmdyno.tune.entries import Event
 from llmdyno.tune.exam import Exam
@@ -58,7 +58,7 @@ class Asked(Gate):
             over_budget=lambda _: self.used_up,
             ledger=Ledger(folder),
             look_around=self._look_around,
-            named=describe,
+            named=described,
         )
         self.ledger: Ledger = runner.ledger
         super().__init__(runner)

@@ -10,8 +10,8 @@ import pytest
 
 from llmdyno.errors import UsageError
 from llmdyno.results.conclusions import remarks
+from llmdyno.results.configs import described
 from llmdyno.serve.stack import Stack
-from llmdyno.tune.candidates import describe
 from llmdyno.tune.entries import Step
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.narrator import Narrator
@@ -49,7 +49,7 @@ def test_before_each_trial_it_is_told_what_comes_and_what_is_best(study_lab: Stu
 
     assert [one.number for one in foretold] == [1, 2, 3, 4]
     assert {one.trials for one in foretold} == {4}
-    assert [one.config for one in foretold] == [describe(t["config"]) for t in document["trials"]]
+    assert [one.config for one in foretold] == [described(t["config"]) for t in document["trials"]]
     assert foretold[0].why == "given"
     assert all("expected" in one.why for one in foretold[1:])
     first, second = foretold[:2]

@@ -7,8 +7,9 @@ from llmdyno.knobs import Knob
 from llmdyno.report import documents, settings
 from llmdyno.report.documents import Document
 from llmdyno.report.tables import Cell, Column, Row, Table, bounds_cell, met_cell
-from llmdyno.results import conclusions, put_back, quality, stacks, titles, wording
+from llmdyno.results import put_back, quality, stacks, titles, wording
 from llmdyno.results.bottleneck import TITLES
+from llmdyno.results.configs import described
 
 
 def of_settings(study: Document, guide: Mapping[str, Knob]) -> list[Table]:
@@ -259,7 +260,7 @@ def output(study: Document) -> Table | None:
     rows = [Row(heads=(("Winner", 1),), cells=(Cell(said),)) for said in quality.sentences(found)]
     rows += [
         Row(
-            heads=((conclusions.described(documents.part(one, "config")), 1),),
+            heads=((described(documents.part(one, "config")), 1),),
             cells=(Cell(" ".join(["Kept out.", *documents.texts(one, "said")]), tone="bad"),),
         )
         for one in documents.items(found, "refused")

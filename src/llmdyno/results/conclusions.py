@@ -1,11 +1,11 @@
 """How a study ended and who meets its SLOs, in sentences: of study.json, for all who tell of it."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from llmdyno.knobs import show
 from llmdyno.results import quality, stacks, verdicts, wording
+from llmdyno.results.configs import described
 from llmdyno.results.documents import Document, items, number, part, text, texts
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.pair_doubts import STOPPED
@@ -352,8 +352,3 @@ def _share(met: Sequence[Any]) -> str:
 def _place(study: Document) -> str:
     """Return what --resume finds a study by: its folder, of an older document its name."""
     return text(study, "dir") or text(study, "study")
-
-
-def described(config: Mapping[str, Any]) -> str:
-    """Return a config in one line: "knob=value, knob=value", or "all defaults"."""
-    return ", ".join(f"{name}={show(value)}" for name, value in config.items()) or "all defaults"

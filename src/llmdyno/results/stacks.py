@@ -2,8 +2,8 @@
 
 import msgspec
 
-from llmdyno.knobs import show
 from llmdyno.results import wording
+from llmdyno.results.configs import set_anew
 from llmdyno.results.documents import Document, items, number, part, text
 from llmdyno.units import counted
 
@@ -90,13 +90,11 @@ def _told(one: Document) -> Told:
     failed, trials = number(one, "failed"), number(one, "trials") or 0
     best = part(one, "best")
     config, base = part(best, "config"), part(one, "baseline", "config")
-    set_anew = [f"{knob}={show(config[knob])}" for knob in config if config[knob] != base.get(knob)]
-    set_anew += [f"{knob} unset" for knob in base if knob not in config]
     why = text(one, "why")
     as_it_was = "its baseline" if base else "all defaults"
-    outcome = (
-        (", ".join(set_anew) or as_it_was) if best else f"{text(one, 'state')}: {why}".strip(": ")
-    )
+    outcome = f"{text(one, 'state')}: {why}".strip(": ")
+    if best:
+        outcome = set_anew(config, base) or as_it_was
     without = [text(out, "device") for out in items(part(one, "lanes"), "left_out")]
     winner = "best of all: " if text(one, "state") == "best" else ""
     return Told(

@@ -5,7 +5,7 @@ from typing import Any, TextIO
 
 from llmdyno.knobs import show
 from llmdyno.results import wording
-from llmdyno.results.conclusions import described
+from llmdyno.results.configs import described
 from llmdyno.results.limit_words import left_out
 from llmdyno.results.wording import significant
 from llmdyno.terminal.tables import Cell, Heading, console, line, show_table

@@ -6,7 +6,7 @@ from typing import Any, TextIO
 
 from llmdyno.load.progress import Progress
 from llmdyno.results import conclusions, stacks, verdicts
-from llmdyno.results.conclusions import described
+from llmdyno.results.configs import described
 from llmdyno.results.documents import level_name, short_loads
 from llmdyno.results.findings import stands
 from llmdyno.results.metrics import BY_NAME

@@ -24,7 +24,7 @@ from llmdyno.tune.tuner import Tuner
 Named = tuple[str, str, dict[str, Value]]  # the engine, the front, the values
 
 
-def whose(told: Mapping[str, Any]) -> Named:
+def named_in(told: Mapping[str, Any]) -> Named:
     """Return whose config an entry of study.json has."""
     return told["engine"], told["front"], told["config"]
 
@@ -143,7 +143,7 @@ class Arm:
         return [step for step in trials if step.state != "predicted-infeasible"][: self.given]
 
     def named(self, config: dict[str, Value]) -> Named:
-        """Return a config of it as whose() does."""
+        """Return a config of it as named_in() does."""
         return self.of.engine, self.of.front, config
 
     def seen(self, step: Step) -> Step:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Knob, Value, default, show
+from llmdyno.results.configs import described, set_anew
 from llmdyno.serve.stack import Stack
 from llmdyno.tune.spec import Study
 
@@ -39,7 +40,7 @@ def checked_candidates(
             _refuse_altered_output(name, config, changed(before, takes_effect), knobs)
         for other, known in seen.items():
             if takes_effect == known:
-                what = describe(settings) if settings else "no knob set"
+                what = described(settings) if settings else "no knob set"
                 raise UsageError(
                     f"{name}: {what} is {other} again; leave it out, or set something else."
                 )
@@ -82,15 +83,6 @@ def same(one: Mapping[str, Value], other: Mapping[str, Value], knobs: Sequence[K
     return effective(one, knobs) == effective(other, knobs)
 
 
-def describe(config: Mapping[str, Value]) -> str:
-    """Return a config in one line: "knob=value, knob=value", or "all defaults"."""
-    return ", ".join(f"{name}={show(value)}" for name, value in config.items()) or "all defaults"
-
-
 def told(config: Mapping[str, Value], baseline: Mapping[str, Value]) -> str:
     """Return a config by what it sets otherwise than the baseline, where that sets anything."""
-    if not baseline:
-        return describe(config)
-    names = changed(baseline, config)
-    said = (f"{name}={show(config[name])}" if name in config else f"{name} unset" for name in names)
-    return ", ".join(said) or "the baseline"
+    return (set_anew(config, baseline) or "the baseline") if baseline else described(config)

@@ -14,10 +14,10 @@ from llmdyno import plugins
 from llmdyno.errors import UsageError, nearest
 from llmdyno.fronts import check_load
 from llmdyno.knobs import Knob, check, parse_settings
+from llmdyno.results.configs import described
 from llmdyno.serve.engine_arguments import check_arguments
 from llmdyno.serve.stack import Stack, load_stack
 from llmdyno.tune import objectives
-from llmdyno.tune.candidates import describe
 from llmdyno.tune.search import name_of
 from llmdyno.tune.spec import Study
 from llmdyno.tune.whose import is_for, own_knobs, own_words, parted
@@ -93,12 +93,9 @@ def read_settings(study: Study, settings: Sequence[str]) -> dict[str, Any]:
         UsageError: a knob belongs to no combination, or its value cannot be read.
     """
     _check_names(study)
-    by_owner = {
-        name: plugins.load(kind, name).knobs
-        for kind, names in (("engines", study.engines), ("fronts", study.fronts))
-        for name in reversed(names)
-    }
-    of_all = {knob.name: knob for knobs in by_owner.values() for knob in knobs}
+    by_owner = _knobs_by_owner(study)
+    named_first_wins = (*reversed(study.engines), *reversed(study.fronts))
+    of_all = {knob.name: knob for name in named_first_wins for knob in by_owner[name]}
     read: dict[str, Any] = {}
     for owner in ("", *by_owner):
         own = [rest for said, rest in (parted(one, by_owner) for one in settings) if said == owner]
@@ -158,8 +155,10 @@ def _refuse_foreign(study: Study, works: Sequence[Stack]) -> None:
     must be a knob of it.
     """
     owners = _owners(study)
-    kinds = [(_mine(stack), {knob.name for knob in stack.knobs}) for stack in works]
-    left = _left_out(study, works)
+    kinds = [_kind(stack) for stack in works]
+    by_owner = _knobs_by_owner(study)
+    at_work = {name for mine, _ in kinds for name in mine}
+    left = {name: knobs for name, knobs in by_owner.items() if name not in at_work}
     searched = [name_of(asked) for asked in study.search]
     for what, given in (("[baseline]", study.baseline), ("--search", searched)):
         for word in given:
@@ -169,7 +168,11 @@ def _refuse_foreign(study: Study, works: Sequence[Stack]) -> None:
             elif not any(is_for(word, owners, *kind) for kind in kinds):
                 raise UsageError(f"{what} {word}: is a knob of no combination that can work here.")
     _refuse_values(study, works)
-    waiting = [(one, _knobs_of(*one)) for one in _pairs(study) if left.keys() & {*one}]
+    waiting = [
+        (one, {knob.name for owner in one for knob in by_owner[owner]})
+        for one in _pairs(study)
+        if left.keys() & {*one}
+    ]
     for number, candidate in enumerate(study.candidates, 1):
         said = [parted(name, owners) for name in candidate]
         for owner, name in said:
@@ -183,25 +186,17 @@ def _refuse_foreign(study: Study, works: Sequence[Stack]) -> None:
         ):
             raise UsageError(
                 f"candidate {number}: no combination has all of its knobs"
-                f" ({describe(candidate)}); each candidate is for one engine and front."
+                f" ({described(candidate)}); each candidate is for one engine and front."
             )
 
 
-def _left_out(study: Study, works: Sequence[Stack]) -> dict[str, tuple[Knob, ...]]:
-    """Return the engines and fronts that no combination that works has, with their knobs."""
-    at_work = {name for stack in works for name in _mine(stack)}
+def _knobs_by_owner(study: Study) -> dict[str, tuple[Knob, ...]]:
+    """Return the knobs of each engine and each front, which need not be installed."""
     return {
         name: tuple(plugins.load(kind, name).knobs)
         for kind, names in (("engines", study.engines), ("fronts", study.fronts))
         for name in names
-        if name not in at_work
     }
-
-
-def _knobs_of(engine: str, front: str) -> set[str]:
-    """Return the names of the knobs of an engine behind a front, which need not be installed."""
-    owners = plugins.load("engines", engine), plugins.load("fronts", front)
-    return {knob.name for owner in owners for knob in owner.knobs}
 
 
 def _check_waiting(what: str, owner: str, name: str, knobs: Sequence[Knob]) -> None:
@@ -215,7 +210,7 @@ def _refuse_values(study: Study, works: Sequence[Stack]) -> None:
     """Refuse a value that a combination's knob does not take."""
     owners = _owners(study)
     for stack in works:
-        mine, names = _mine(stack), {knob.name for knob in stack.knobs}
+        mine, names = _kind(stack)
         fit = [one for one in study.candidates if all(is_for(n, owners, mine, names) for n in one)]
         for config in ({}, *fit):
             given = {**study.baseline, **config}
@@ -250,7 +245,7 @@ def words_of(study: Study, engine: str) -> tuple[str, ...]:
 
 
 def _of_its_own(study: Study, stack: Stack, engine: str, front: str) -> Combination:
-    kind = _owners(study), _mine(stack), {knob.name for knob in stack.knobs}
+    kind = _owners(study), *_kind(stack)
     candidates = tuple(
         own_knobs(one, *kind)
         for one in study.candidates
@@ -276,6 +271,11 @@ def _of_its_own(study: Study, stack: Stack, engine: str, front: str) -> Combinat
 
 def _owners(study: Study) -> tuple[str, ...]:
     return (*study.engines, *study.fronts)
+
+
+def _kind(stack: Stack) -> tuple[tuple[str, str], set[str]]:
+    """Return whose knobs a stack has, and their names."""
+    return _mine(stack), {knob.name for knob in stack.knobs}
 
 
 def _mine(stack: Stack) -> tuple[str, str]:

@@ -31,9 +31,9 @@ from llmdyno.quality.lm_eval import (
     step,
     tokenizer_of,
 )
+from llmdyno.results.configs import described
 from llmdyno.results.quality import of_tasks
 from llmdyno.tune import checked
-from llmdyno.tune.candidates import describe
 from llmdyno.tune.measure import start
 from llmdyno.tune.runner import Runner
 from llmdyno.tune.spec import Study
@@ -194,7 +194,7 @@ class Exam:
         """
         begin_s = time.monotonic()
         until_s = begin_s + runner.left_s()
-        with runner.ledger.charged(f"lm-eval asked {describe(config)}"):
+        with runner.ledger.charged(f"lm-eval asked {described(config)}"):
             found = self._served(runner, config, name, until_s, tasks)
         self._lasted_s = time.monotonic() - begin_s
         self._failed |= found.failed.keys()

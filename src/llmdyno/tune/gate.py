@@ -16,8 +16,9 @@ from llmdyno.knobs import Value
 from llmdyno.quality.answers import Answers
 from llmdyno.quality.asks import TOKENS_MAX, ask_server
 from llmdyno.quality.gate import SCHEMA, admits, judge
+from llmdyno.results.configs import described
 from llmdyno.results.quality import sentences
-from llmdyno.tune.candidates import changed, describe, effective
+from llmdyno.tune.candidates import changed, effective
 from llmdyno.tune.checked import Checked, in_one_place, keep, read, write
 from llmdyno.tune.exam import Exam
 from llmdyno.tune.measure import start
@@ -164,7 +165,7 @@ class Gate:
 
     def _ask_other(self, config: Mapping[str, Value], baseline: Answers) -> Answers:
         """Ask a config what the baseline was asked, and remember if its server fails."""
-        why = f"{describe(config)} was asked for its answers"
+        why = f"{described(config)} was asked for its answers"
         try:
             with self._runner.ledger.charged(why):
                 return self._ask(config, baseline)

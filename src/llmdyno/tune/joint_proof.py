@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from llmdyno.knobs import Value
 from llmdyno.tune.ablation import Ablation, died
-from llmdyno.tune.arm import Arm, Named, whose
+from llmdyno.tune.arm import Arm, Named, named_in
 from llmdyno.tune.candidates import same
 from llmdyno.tune.combined_study import combined_document
 from llmdyno.tune.endings import is_tie, rank
@@ -64,13 +64,13 @@ class JointProof:
             if is_tie(document, arm.seen(best)):
                 return arm, best, True
             seen.append((arm, best))
-            is_none = any(whose(one) == name for one in document["rejected"])
+            is_none = any(named_in(one) == name for one in document["rejected"])
             if not is_none and misses_what_it_met(arm.ledger, best):
                 self._whole.say(
                     f"  {arm.of.name}, {arm.runner.named(best.config)}: misses its SLOs."
                 )
                 rivals.begin()
-            elif whose(document["best"]) == name:
+            elif named_in(document["best"]) == name:
                 return arm, best, False
             else:
                 over += [name] if is_none else []
@@ -78,7 +78,7 @@ class JointProof:
         if not seen:
             return None
         document, _ = combined_document(self._whole.folder, Ledger(self._whole.folder))
-        stands = whose(document["best"])
+        stands = named_in(document["best"])
         return next(((a, b, False) for a, b in seen if a.named(b.config) == stands), None)
 
     def _admitted(self, arm: Arm, trial: Step) -> Step | None:

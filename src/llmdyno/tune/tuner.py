@@ -21,13 +21,14 @@ from llmdyno.knobs import Value
 from llmdyno.machine import open_files
 from llmdyno.machine.devices import Devices
 from llmdyno.quality import likelihoods, lm_eval
+from llmdyno.results.configs import described
 from llmdyno.search.samplers import Searching, sampler
 from llmdyno.serve.stack import Stack
 from llmdyno.store import LEDGER
 from llmdyno.tune import commands, endings, objectives
 from llmdyno.tune.ablation import died
 from llmdyno.tune.alike import reference_of_lanes
-from llmdyno.tune.candidates import checked_candidates, describe
+from llmdyno.tune.candidates import checked_candidates
 from llmdyno.tune.endings import is_left, trials_left
 from llmdyno.tune.entries import Step
 from llmdyno.tune.folder import stack_of, write_study
@@ -304,7 +305,7 @@ class Tuner:
     def _baseline(self) -> Step:
         runner, study = self._runner, self._runner.study
         runner.say(
-            f"Baseline: {describe(study.baseline)}."
+            f"Baseline: {described(study.baseline)}."
             if study.baseline
             else "Baseline: the engine's own defaults."
         )
